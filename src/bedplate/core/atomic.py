@@ -1,0 +1,54 @@
+"""Files that are there whole or not at all: write beside, sync, rename.
+
+Does not know: what the bytes mean. Appends with recovery belong to the journal and the embedded log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from bedplate.core.errors import BedplateError
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Put `data` at `path` so that a reader, or a machine that loses power, sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)  # noqa: PTH105 - the one rename that everything durable goes through
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: object, *, mode: int = 0o644) -> None:
+    """Write `value` as readable JSON, atomically."""
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), mode=mode)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable (a rename is not, until its folder is synced)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def confined(root: Path, relative: str) -> Path:
+    """The path `relative` below `root`, links resolved.
+
+    Raises BedplateError when it leads outside.
+    """
+    target = (root / relative).resolve()
+    if not target.is_relative_to(root.resolve()):
+        raise BedplateError("a path leads outside its folder", value=relative, fix=f"name a path inside {root}")
+    return target

@@ -1,0 +1,57 @@
+"""Events: the append-only facts of the ledger. `KINDS` is the whole vocabulary; a record is never written, it is a fold over these.
+
+An event's payload is a JSON object. Its digest, not its bytes, is in the chain, so a payload can be erased and the chain still holds.
+Does not know: how events are stored (`ledger`) or what they add up to (`record`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+KINDS: Mapping[str, str] = {
+    "launch.requested": "somebody asked for targets to be run or brought up",
+    "launch.finished": "a launch ended: done, failed or stopped",
+    "run.created": "a step of a launch is to be executed, with its fingerprint, inputs, code, environment and hardware",
+    "attempt.started": "an engine was given an attempt of a run; its number is the fencing token",
+    "attempt.ended": "an attempt is over, with its status and failure class",
+    "checkpoint.committed": "a checkpoint written under the current token exists from here on",
+    "run.finished": "a run ended: succeeded, failed, cancelled or stopped; its outputs are versions",
+    "version.created": "an immutable output exists",
+    "evaluation.recorded": "a gate evaluated a candidate, and production, on one pinned set",
+    "alias.moved": "an alias points to another version, by a recorded decision",
+    "endpoint.started": "a replica of an endpoint was launched",
+    "endpoint.ready": "a replica answers on its port",
+    "endpoint.stopped": "a replica ended, with the reason",
+    "stop.requested": "somebody asked a run, or everything, to stop",
+    "step.accepted": "somebody declared the present result of a step good, with a reason",
+    "payload.erased": "an event's payload was erased; its digest stays in the chain",
+}
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An event before the ledger gave it a number. A `key` makes it idempotent: a second draft of the same key is not appended."""
+
+    kind: str
+    subject: str
+    payload: Mapping[str, Any]
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of the ledger. `seq` counts from 1; `at_s` is seconds since the epoch; `digest` is its link of the chain."""
+
+    seq: int
+    at_s: float
+    kind: str
+    schema: int
+    subject: str
+    key: str | None
+    payload: Mapping[str, Any]
+    digest: str
+    erased: bool = False

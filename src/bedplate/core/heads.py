@@ -1,0 +1,132 @@
+"""Signed heads: an Ed25519 signature (RFC 8032) over the end of the chain, kept in the ledger and copied outside it.
+
+Whoever rewrites a ledger would have to forge a signature and every copy; tampering is provable up to the last copied head.
+Does not know: how the key is protected beyond its file mode (0600), or where a team copies the heads next.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from bedplate.core.atomic import write_bytes
+from bedplate.core.clock import Clock
+from bedplate.core.digest import canonical, digest_bytes
+from bedplate.core.errors import ChainBroken, LedgerError
+from bedplate.core.ledger import Head, Ledger, SignedHead
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found sound: `events` linked, `signed_heads` valid, the last of them at `signed_through`, `copies` compared outside."""
+
+    events: int
+    signed_heads: int
+    signed_through: int
+    copies: int
+
+
+def signing_key(home: Path) -> Ed25519PrivateKey:
+    """The project key of this user, made on first use at `home/keys/signing.pem`. Raises LedgerError when the file is no key."""
+    path = home / "keys" / "signing.pem"
+    if not path.exists():
+        key = Ed25519PrivateKey.generate()
+        (home / "keys").mkdir(parents=True, exist_ok=True, mode=0o700)
+        raw = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+        fresh = path.with_name(f"signing.{os.getpid()}.pem")
+        write_bytes(fresh, base64.b64encode(raw) + b"\n", mode=0o600)
+        try:  # a link fails when another process made the key first; then that one counts
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    try:
+        return Ed25519PrivateKey.from_private_bytes(base64.b64decode(path.read_bytes(), validate=False))
+    except ValueError as error:
+        raise LedgerError("the signing key is damaged", value=str(path), fix="restore it, or move it away to make another") from error
+
+
+def message(ledger_id: str, head: Head) -> bytes:
+    """The bytes that are signed for a head."""
+    return b"bedplate ledger head v1\n" + canonical([ledger_id, head.seq, head.digest])
+
+
+def sign_head(ledger: Ledger, home: Path, clock: Clock) -> SignedHead | None:
+    """Sign the present head, keep it in the ledger and append it to `home/heads/LEDGER.jsonl`; None when it is signed already."""
+    head = ledger.head()
+    heads = ledger.signed_heads()
+    if head.seq == 0 or (heads and heads[-1].seq == head.seq):
+        return None
+    key = signing_key(home)
+    signed = SignedHead(head.seq, head.digest, clock.now(), key_id(key.public_key()), key.sign(message(ledger.id, head)))
+    ledger.add_signed_head(signed)
+    copy = home / "heads" / f"{ledger.id}.jsonl"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    line = {"seq": signed.seq, "digest": signed.digest, "key_id": signed.key_id, "signature": signed.signature.hex()}
+    with copy.open("ab") as file:
+        file.write(canonical(line) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return signed
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of the raw public key."""
+    return digest_bytes(key.public_bytes(Encoding.Raw, PublicFormat.Raw))[:16]
+
+
+def audit(ledger: Ledger, home: Path) -> Audit:
+    """Verify the chain, every signed head in the ledger and every copy outside.
+
+    Raises ChainBroken naming the event that was changed, dropped or reordered, or the head that does not fit.
+    """
+    end = ledger.verify()
+    public = signing_key(home).public_key()
+    heads = ledger.signed_heads()
+    for signed in heads:
+        _check_head(ledger, signed.seq, signed.digest)
+        if signed.key_id == key_id(public):
+            _check_signature(public, ledger.id, signed)
+    copies = 0
+    copy = home / "heads" / f"{ledger.id}.jsonl"
+    for line in copy.read_text().splitlines() if copy.exists() else []:
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError:  # a line cut short by a kill; every whole one still counts
+            continue
+        _check_head(ledger, values["seq"], values["digest"])
+        copies += 1
+    return Audit(end.seq, len(heads), heads[-1].seq if heads else 0, copies)
+
+
+def _check_head(ledger: Ledger, seq: int, expected: str) -> None:
+    present = ledger.digest_at(seq)
+    if present is None:
+        raise ChainBroken(
+            f"event {seq} was dropped: a signed head proves that it was there",
+            value=expected[:16],
+            fix="restore a backup",
+        )
+    if present != expected:
+        raise ChainBroken(
+            f"the history before event {seq} was rewritten: its signed head differs",
+            value=present[:16],
+            fix="restore a backup",
+        )
+
+
+def _check_signature(public: Ed25519PublicKey, ledger_id: str, signed: SignedHead) -> None:
+    try:
+        public.verify(signed.signature, message(ledger_id, Head(signed.seq, signed.digest)))
+    except InvalidSignature as error:
+        raise ChainBroken(
+            f"the signature of the head at event {signed.seq} is wrong", value=signed.key_id, fix="restore a backup"
+        ) from error

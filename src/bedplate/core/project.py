@@ -1,0 +1,229 @@
+"""A project loaded from its folder: the spec with every reference checked, errors placed at their line, overrides applied.
+
+Does not know: what will run (`flow.lower`), or what the data looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from bedplate.core import source as yaml_source
+from bedplate.core.errors import SpecError, nearest
+from bedplate.core.settings import Settings
+from bedplate.core.source import FieldPath, Source
+from bedplate.core.spec import Declared, Inputs, ProjectSpec
+
+PROJECT_FILE = "bedplate.yaml"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checked project. `root` is its folder, `state` where its ledger, lake and runs are kept."""
+
+    root: Path
+    state: Path
+    spec: ProjectSpec
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+        return self.spec.project
+
+
+def load_project(root: Path, settings: Settings, overrides: Mapping[str, str] | None = None) -> Project:
+    """The project in folder `root` (or in the nearest folder above that holds one).
+
+    `overrides` maps `job.param` (or a bare parameter name that one job only has) to a YAML value.
+    Raises SpecError with file, line, field, value and fix.
+    """
+    folder = next((place for place in (root, *root.parents) if (place / PROJECT_FILE).is_file()), root)
+    source = yaml_source.read(folder / PROJECT_FILE)
+    _override(source, overrides or {})
+    spec = validate(source)
+    state = settings.state or folder / ".bedplate"
+    return Project(folder.resolve(), state.resolve(), spec)
+
+
+def validate(source: Source) -> ProjectSpec:
+    """The spec of a parsed file, with all its references checked. Raises SpecError at the first field that is wrong."""
+    try:
+        spec = ProjectSpec.model_validate(source.values)
+    except ValidationError as error:
+        raise _placed(source, error) from error
+    _check_names(source, spec)
+    _check_features(source, spec)
+    _check_jobs(source, spec)
+    _check_models(source, spec)
+    return spec
+
+
+def _placed(source: Source, error: ValidationError) -> SpecError:
+    first = error.errors()[0]
+    path: FieldPath = tuple(part for part in first["loc"] if part != "[key]")
+    value = first.get("input")
+    shown = value if isinstance(value, str | int | float | bool) else None
+    what, fix = first["msg"].removeprefix("Value error, "), "see docs/reference/project-file.md"
+    if first["type"] == "extra_forbidden":
+        what, fix, shown = "unknown field", nearest(str(path[-1]), _fields_at(path[:-1])), path[-1]
+    elif first["type"] == "missing":
+        what, fix, shown = "a required field is missing", f"add `{path[-1]}:`", None
+    elif first["type"] == "string_pattern_mismatch" and "pattern" in first.get("ctx", {}):
+        what, fix = "the value has the wrong form", f"it must match {first['ctx']['pattern']}"
+    return source.error(path, what, value=shown, fix=fix)
+
+
+def _fields_at(path: FieldPath) -> list[str]:
+    kind: type[Declared] | None = ProjectSpec
+    for part in path:
+        if kind is None or not isinstance(part, str):
+            return []
+        field = {(info.alias or name): info for name, info in kind.model_fields.items()}.get(part)
+        if field is None:  # a name the user chose: the kind stays
+            continue
+        kind = _declared_in(field.annotation)
+    return [info.alias or name for name, info in kind.model_fields.items()] if kind else []
+
+
+def _declared_in(annotation: Any) -> type[Declared] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Declared):
+        return annotation
+    found = (_declared_in(part) for part in getattr(annotation, "__args__", ()))
+    return next((kind for kind in found if kind is not None), None)
+
+
+def _override(source: Source, overrides: Mapping[str, str]) -> None:
+    jobs = source.values.get("jobs")
+    params = {name: job.setdefault("params", {}) for name, job in jobs.items() if isinstance(job, dict)} if isinstance(jobs, dict) else {}
+    for key, text in overrides.items():
+        job, _, param = key.rpartition(".")
+        owners = [job] if job else [name for name, values in params.items() if param in values]
+        if len(owners) != 1 or param not in params.get(owners[0], {}):
+            known = [f"{name}.{param}" for name, values in params.items() for param in values]
+            raise SpecError("--set names no parameter of one job", value=key, fix=nearest(key, known))
+        params[owners[0]][param] = yaml.safe_load(text)
+
+
+def _check_names(source: Source, spec: ProjectSpec) -> None:
+    seen: dict[str, str] = {}
+    for noun in ("datasets", "features", "jobs", "models", "endpoints"):
+        for name in getattr(spec, noun):
+            if name in seen:
+                fix = f"rename one: {seen[name]} already has this name, and versions and steps are called by it"
+                raise source.error((noun, name), "the name is taken", value=name, fix=fix)
+            seen[name] = noun
+
+
+def _known(source: Source, path: FieldPath, name: str, known: Iterable[str], noun: str) -> None:
+    choices = list(known)
+    if name not in choices:
+        raise source.error(path, f"no such {noun}", value=name, fix=nearest(name, choices))
+
+
+def _check_column(source: Source, path: FieldPath, column: str, columns: Iterable[str], dataset: str) -> None:
+    choices = list(columns)
+    if choices and column not in choices:
+        raise source.error(path, f"dataset {dataset!r} declares no such column", value=column, fix=nearest(column, choices))
+
+
+def _columns(spec: ProjectSpec, dataset: str) -> list[str]:
+    declared = spec.datasets[dataset]
+    return [*declared.columns, *declared.derive] if declared.columns else []
+
+
+def _check_features(source: Source, spec: ProjectSpec) -> None:
+    for name, dataset in spec.datasets.items():
+        for field in ("event_time", "known_at"):
+            column = getattr(dataset, field)
+            if column is not None:
+                _check_column(source, ("datasets", name, field), column, _columns(spec, name), name)
+        for column in dataset.key:
+            _check_column(source, ("datasets", name, "key"), column, _columns(spec, name), name)
+    for name, feature in spec.features.items():
+        path = ("features", name)
+        _known(source, (*path, "from"), feature.from_, spec.datasets, "dataset")
+        if spec.datasets[feature.from_].known_at is None:
+            fix = f"add `known_at: COLUMN` to datasets.{feature.from_}: a feature may use a value only from the time it was known"
+            raise source.error((*path, "from"), "the dataset does not say when its rows are known", value=feature.from_, fix=fix)
+        for field, columns in (
+            ("entity", feature.entity),
+            ("aggregates", feature.aggregates),
+            ("columns", feature.columns),
+        ):
+            for column in columns:
+                _check_column(source, (*path, field), column, _columns(spec, feature.from_), feature.from_)
+
+
+def _check_jobs(source: Source, spec: ProjectSpec) -> None:
+    writers: dict[str, str] = {}
+    for name, job in spec.jobs.items():
+        for output in job.outputs:
+            if output in writers:
+                raise source.error(
+                    ("jobs", name, "outputs"),
+                    f"job {writers[output]!r} writes this too",
+                    value=output,
+                    fix="let one job write it",
+                )
+            writers[output] = name
+        if job.inputs is not None:
+            _check_inputs(source, spec, name, job.inputs)
+
+
+def _check_inputs(source: Source, spec: ProjectSpec, job: str, inputs: Inputs) -> None:
+    path = ("jobs", job, "inputs")
+    _known(source, (*path, "spine"), inputs.spine, spec.datasets, "dataset")
+    spine = spec.datasets[inputs.spine]
+    for field in ("known_at", "key"):
+        if not getattr(spine, field):
+            raise source.error(
+                (*path, "spine"),
+                f"the spine needs `{field}`",
+                value=inputs.spine,
+                fix=f"add it to datasets.{inputs.spine}",
+            )
+    label_dataset, _, label = inputs.label.partition(".")
+    _known(source, (*path, "label"), label_dataset, spec.datasets, "dataset")
+    _check_column(source, (*path, "label"), label, _columns(spec, label_dataset), label_dataset)
+    if spec.datasets[label_dataset].key != spine.key:
+        fix = f"give datasets.{label_dataset} the key {list(spine.key)}: label and spine are joined by it"
+        raise source.error((*path, "label"), "the label's dataset has another key than the spine", value=label_dataset, fix=fix)
+    for column in inputs.columns:
+        _check_column(source, (*path, "columns"), column, _columns(spec, inputs.spine), inputs.spine)
+    for feature in inputs.features:
+        _known(source, (*path, "features"), feature, spec.features, "feature")
+        for column in spec.features[feature].entity:
+            _check_column(source, (*path, "features"), column, _columns(spec, inputs.spine), inputs.spine)
+
+
+def _check_models(source: Source, spec: ProjectSpec) -> None:
+    trained: dict[str, str] = {}
+    for name, model in spec.models.items():
+        path = ("models", name, "from")
+        _known(source, path, model.from_, spec.jobs, "job")
+        if spec.jobs[model.from_].inputs is None:
+            raise source.error(
+                path,
+                "the job has no inputs to evaluate a model on",
+                value=model.from_,
+                fix=f"add `inputs` to jobs.{model.from_}",
+            )
+        if model.from_ in trained:
+            raise source.error(
+                path,
+                f"model {trained[model.from_]!r} comes from this job too",
+                value=model.from_,
+                fix="give each model a job of its own",
+            )
+        trained[model.from_] = name
+    for name, endpoint in spec.endpoints.items():
+        model_name, _, alias = endpoint.model.partition("@")
+        _known(source, ("endpoints", name, "model"), model_name, spec.models, "model")
+        if spec.models[model_name].promote.to != alias:
+            fix = f"use {model_name}@{spec.models[model_name].promote.to}, or change models.{model_name}.promote.to"
+            raise source.error(("endpoints", name, "model"), "nothing moves this alias", value=endpoint.model, fix=fix)

@@ -1,0 +1,41 @@
+"""Settings from the environment: the only module that reads environment variables.
+
+`SETTINGS` is the whole list; the reference page is tested against it.
+Does not know: the project file (that is `spec`) or command-line options.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SETTINGS: Mapping[str, str] = {
+    "BEDPLATE_HOME": "folder of what outlives a project: the signing key and copies of signed heads (default ~/.bedplate)",
+    "BEDPLATE_STATE": "folder of a project's state (default .bedplate beside bedplate.yaml)",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says. `home` holds keys and head copies; `state` overrides a project's state folder."""
+
+    home: Path
+    state: Path | None
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings of this process, or of the given environment."""
+    values = os.environ if environment is None else environment
+    home = values.get("BEDPLATE_HOME")
+    state = values.get("BEDPLATE_STATE")
+    return Settings(
+        home=Path(home).expanduser() if home else Path.home() / ".bedplate",
+        state=Path(state).expanduser() if state else None,
+    )
+
+
+def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child process: this one's, with `additions` on top."""
+    return {**os.environ, **additions}

@@ -1,0 +1,4 @@
+"""Streams, one file each.
+
+Does not know: tables; `ingest` carries records there.
+"""

@@ -1,0 +1,4 @@
+"""Hardware: what a machine has.
+
+Does not know: what will run on it.
+"""

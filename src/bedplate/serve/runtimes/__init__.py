@@ -1,0 +1,4 @@
+"""Runtimes, one file each: what turns rows into answers.
+
+Does not know: HTTP.
+"""
