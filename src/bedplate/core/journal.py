@@ -5,8 +5,8 @@ ingested idempotently by (run, token, writer, number). Standard library only: th
 Does not know: what an entry means to a run; that is `run.advance` and the loop.
 
 Kinds: `started`, `heartbeat`, `progress` {done, total, unit, note}, `metric` {values, step}, `param` {values}, `tag` {values},
-`checkpoint` {step, location, digest},
-`output` {an Output}, `message` {text}, `ready` {port}, `process` {rank, code}, `ended` {status, failure, message}.
+`checkpoint` {step, location, digest}, `output` {an Output}, `evaluation` {metrics, decision}, `message` {text}, `ready` {port},
+`failure` {failure, message, rank}, `process` {rank, code}, `ended` {status, failure, message}.
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ def advance(state: RunState, event: Event | Draft) -> tuple[RunState, list[Comma
         return state, []
     payload = event.payload
     if event.kind == "run.created":
-        return replace(state, max_restarts=payload.get("max_restarts", 3)), [Start(1, None)]
+        created = replace(state, max_restarts=payload.get("max_restarts", 3), checkpoint=payload.get("resume"))
+        return created, [Start(1, created.checkpoint)]
     if event.kind == "attempt.started" and payload["token"] == state.token + 1:
         return replace(state, status="running", token=payload["token"], live=True), []
     if event.kind == "stop.requested":

@@ -1,0 +1,40 @@
+# make run    sets up and brings the flights example up        make test   sets up and runs the tests
+# make check  style, types, import rule                        make servers installs what needs root (Slurm, Kubernetes, ...)
+# make bench  one table: what, ours, peer, ratio, bar          make soak   long kill sweeps
+.PHONY: run test check servers bench soak
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+run: .venv/.ready
+	$(BIN)/python examples/flights/fetch.py
+	$(BIN)/python tools/demo.py examples/flights
+
+test: .venv/.ready-test
+	$(BIN)/python -m pytest
+
+check: .venv/.ready-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+servers:
+	tools/servers.sh
+
+bench: .venv/.ready-test
+	$(BIN)/python examples/flights/fetch.py
+	$(BIN)/python -m bench
+
+soak: .venv/.ready-test
+	$(BIN)/python -m pytest tests/crash -m crash --kills 200 -s --timeout 7200
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) install --constraint constraints.txt torch
+	$(PIP) install --constraint constraints.txt --editable '.[examples]'
+	touch $@
+
+.venv/.ready-test: .venv/.ready
+	$(PIP) install --constraint constraints.txt --editable '.[examples,test,check]'
+	touch $@

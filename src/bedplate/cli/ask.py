@@ -1,0 +1,57 @@
+"""`bedplate ask`.
+
+Does not know: how an endpoint answers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+import yaml
+
+from bedplate.cli.command import AsJson, ProjectFolder, parse_pairs, show
+from bedplate.core.errors import BedplateError, NotFound, nearest
+from bedplate.flow.facts import serving
+from bedplate.flow.workspace import Workspace, open_workspace
+
+TIMEOUT_S = 30.0
+
+
+def ask(
+    endpoint: Annotated[str, typer.Argument(help="an endpoint that is up")],
+    fields: Annotated[list[str] | None, typer.Argument(help="the request, as NAME=VALUE ...")] = None,
+    project: ProjectFolder = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Send one request to an endpoint and print its answer.
+
+    Example: bedplate ask delay-api carrier=UA flight=1545 origin=EWR time_hour=2013-01-01T10:00:00Z
+    """
+    request = {name: _value(text) for name, text in parse_pairs(fields or [], "ask").items()}
+    with open_workspace(project) as workspace:
+        address = _address(workspace, endpoint)
+    response = httpx.post(f"{address}/predict", json=request, timeout=TIMEOUT_S)
+    answer = response.json()
+    if response.status_code != 200:
+        error = answer["error"]
+        raise BedplateError(error["what"], value=error.get("value"), fix=error.get("fix"))
+    text = "\n".join(f"{name}: {value}" for name, value in answer.items())
+    show(answer, f"{text}\n\nnext: bedplate lineage {answer['id']}", as_json)
+
+
+def _value(text: str) -> str | int | float | bool | None:
+    value = yaml.safe_load(text)
+    return value if isinstance(value, int | float | bool) or value is None else text  # dates stay text
+
+
+def _address(workspace: Workspace, endpoint: str) -> str:
+    declared = workspace.project.spec.endpoints
+    if endpoint not in declared:
+        raise NotFound("the project declares no such endpoint", value=endpoint, fix=nearest(endpoint, declared))
+    live = serving(workspace, endpoint)
+    if not live:
+        raise BedplateError("the endpoint is not up", value=endpoint, fix="bedplate up")
+    return f"http://127.0.0.1:{live[-1].port}"

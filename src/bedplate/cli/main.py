@@ -1,0 +1,81 @@
+"""The entry of the command line: a table of commands; each is imported when it is called, so `bedplate --help` is quick.
+
+Does not know: what any command does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+
+from bedplate.core.errors import BedplateError, nearest
+from bedplate.core.loading import Entry, load
+
+COMMANDS: Mapping[str, Entry] = {
+    "init": Entry("bedplate.cli.init:init", "a project from a template, or around code that is already there"),
+    "plan": Entry("bedplate.cli.plan:plan", "what would run, where and why; starts nothing"),
+    "run": Entry("bedplate.cli.run:run", "make one target and what it needs; never moves production"),
+    "up": Entry("bedplate.cli.up:up", "bring up everything declared: data, features, jobs, gate, endpoints"),
+    "down": Entry("bedplate.cli.down:down", "stop endpoints, live runs and the server"),
+    "ps": Entry("bedplate.cli.ps:ps", "what is running, and what ran last"),
+    "logs": Entry("bedplate.cli.logs:logs", "what a run printed; -f follows it"),
+    "explain": Entry("bedplate.cli.explain:explain", "why a run or step is as it is, and what would help"),
+    "cancel": Entry("bedplate.cli.cancel:cancel", "end a run at once"),
+    "runs": Entry("bedplate.cli.runs:runs", "experiments: parameters and metrics of the runs of jobs"),
+    "promote": Entry("bedplate.cli.promote:promote", "move an alias by hand, with a recorded reason"),
+    "accept": Entry("bedplate.cli.accept:accept", "declare the present result of a step good, with a recorded reason"),
+    "ask": Entry("bedplate.cli.ask:ask", "send one request to an endpoint"),
+    "lineage": Entry("bedplate.cli.lineage:lineage", "the whole way back of an answer, a model or a table"),
+    "data history": Entry("bedplate.cli.data_history:data_history", "the versions of a table"),
+    "audit verify": Entry("bedplate.cli.audit_verify:audit_verify", "find a changed, dropped or reordered event of the ledger"),
+    "ledger backup": Entry("bedplate.cli.ledger_backup:ledger_backup", "copy the ledger, consistent while it is written"),
+    "server": Entry("bedplate.cli.server:server", "host the loop of a project in the background"),
+}
+
+HEADER = "Bedplate: from raw data to a served, governed model.\n\nUsage: bedplate COMMAND [OPTIONS]\n"
+FOOTER = "\n`bedplate COMMAND --help` shows the options of a command and an example."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 for a failure that is explained, 2 for wrong usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("--help", "-h", "help"):
+        print(help_text())  # noqa: T201 - the command line prints
+        return 0
+    if words[0] == "--version":
+        print(_version())  # noqa: T201
+        return 0
+    name = next((" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in COMMANDS), None)
+    if name is None:
+        typed = " ".join(words[:2]) if any(known.startswith(f"{words[0]} ") for known in COMMANDS) else words[0]
+        print(f"error: no such command: {typed!r}; {nearest(typed, COMMANDS)}", file=sys.stderr)  # noqa: T201
+        return 2
+    return _call(name, words[len(name.split()) :])
+
+
+def help_text() -> str:
+    """The list of commands."""
+    width = max(map(len, COMMANDS))
+    return "\n".join([HEADER, *(f"  {name.ljust(width)}  {entry.summary}" for name, entry in COMMANDS.items()), FOOTER])
+
+
+def _call(name: str, words: list[str]) -> int:
+    run = load(_RUNNER, "run", "runner")
+    try:
+        return int(run(load(COMMANDS, name, "command"), name, words))
+    except BedplateError as error:
+        if "--json" in words:
+            print(json.dumps({"error": {"what": error.what, "value": repr(error.value), "fix": error.fix}}))  # noqa: T201
+        print(f"error: {error.one_line()}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _version() -> str:
+    return str(load({"version": Entry("importlib.metadata:version", "")}, "version", "function")("bedplate"))
+
+
+_RUNNER = {"run": Entry("bedplate.cli.command:run_command", "parses options with typer")}
+
+if __name__ == "__main__":
+    sys.exit(main())

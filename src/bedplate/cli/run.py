@@ -1,0 +1,40 @@
+"""`bedplate run`.
+
+Does not know: how a launch is driven or shown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bedplate.cli.command import AsJson, ProjectFolder, parse_pairs
+from bedplate.cli.detach import detach
+from bedplate.cli.launch_view import finish, follow
+from bedplate.flow.planner import check_run_targets, steps_for
+from bedplate.flow.workspace import open_workspace, request_launch
+
+
+def run(
+    targets: Annotated[list[str], typer.Argument(help="datasets, features or jobs")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="a parameter, as NAME=VALUE")] = None,
+    force: Annotated[list[str] | None, typer.Option("--force", help="a step to run though it is up to date")] = None,
+    detached: Annotated[bool, typer.Option("--detach", help="leave it running in the background")] = False,
+    project: ProjectFolder = Path(),
+    as_json: AsJson = False,
+) -> int:
+    """Make targets and what they need. An experiment never moves production.
+
+    Ctrl-C writes a checkpoint and stops; the same command then goes on from there.
+
+    Example: bedplate run train_delay --set lr=3e-4
+    """
+    with open_workspace(project, parse_pairs(overrides or [], "--set")) as workspace:
+        check_run_targets(workspace.project.spec, targets)
+        steps_for(workspace.project.spec, [*targets, *(force or [])])
+        launch = request_launch(workspace, "run", tuple(targets), tuple(force or ()))
+        if detached:
+            return detach(workspace, launch, as_json)
+        return finish(workspace, follow(workspace, launch, as_json), as_json)

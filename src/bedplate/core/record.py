@@ -1,0 +1,237 @@
+"""Records: what `ps`, `runs`, lineage and the Python interface show. Never written; always a fold over events.
+
+Does not know: live progress (that is in the journals), the data itself, or how a record is printed.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bedplate.core.clock import human_duration, iso
+from bedplate.core.errors import NotFound, nearest
+from bedplate.core.event import Event
+from bedplate.core.run import ENDED, RunState, advance
+from bedplate.core.versions import Version
+
+
+@dataclass
+class AttemptRecord:
+    """One attempt: its token, engine, folder (below the state folder) and handle; how it ended, once it has."""
+
+    token: int
+    engine: str
+    folder: str
+    handle: Mapping[str, Any]
+    started_at_s: float
+    ended_at_s: float | None = None
+    status: str = "running"
+    failure: str | None = None
+    message: str = ""
+
+
+@dataclass
+class RunRecord:
+    """One execution of a step, as far as the ledger knows it. `made` is what `run.created` said: fingerprint, inputs, code, why…"""
+
+    id: str
+    step: str
+    kind: str
+    launch: str
+    created_at_s: float
+    state: RunState
+    made: Mapping[str, Any]
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    ended_at_s: float | None = None
+    outputs: tuple[str, ...] = ()
+    failure: str | None = None
+    message: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    port: int | None = None
+
+    @property
+    def status(self) -> str:
+        """`pending`, `running`, `ready` (an endpoint that answers), `succeeded`, `failed`, `stopped` or `cancelled`."""
+        return "ready" if self.state.status == "running" and self.port else self.state.status
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state.status in ENDED
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the step that it executed."""
+        return str(self.made["fingerprint"])
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from creation to the end; None while it lasts."""
+        return None if self.ended_at_s is None else self.ended_at_s - self.created_at_s
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping, as `--json` prints it."""
+        attempts = [{"token": a.token, "status": a.status, "failure": a.failure, "message": a.message} for a in self.attempts]
+        times = {"created_at": iso(self.created_at_s), "ended_at": iso(self.ended_at_s) if self.ended_at_s else None}
+        shown = {name: getattr(self, name) for name in ("id", "step", "kind", "launch", "status", "failure", "message", "port")}
+        facts = {"params": dict(self.params), "metrics": dict(self.metrics), "tags": dict(self.tags), "outputs": list(self.outputs)}
+        return {**shown, **times, "duration_s": self.duration_s, **facts, "attempts": attempts, "made": dict(self.made)}
+
+    def _repr_html_(self) -> str:
+        rows = {"step": self.step, "status": self.status, "outputs": ", ".join(self.outputs), **self.params, **self.metrics}
+        if self.duration_s is not None:
+            rows["took"] = human_duration(self.duration_s)
+        cells = "".join(f"<tr><th>{html.escape(str(name))}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows.items())
+        return f"<table><caption>{html.escape(self.id)}</caption>{cells}</table>"
+
+
+@dataclass
+class LaunchRecord:
+    """One execution of a plan. `mode` is `run` or `up`; `spec` is the project as it was when somebody asked."""
+
+    id: str
+    mode: str
+    targets: tuple[str, ...]
+    force: tuple[str, ...]
+    spec: Mapping[str, Any]
+    requested_at_s: float
+    status: str = "open"
+    message: str = ""
+    finished_at_s: float | None = None
+
+
+@dataclass
+class AliasMove:
+    """An alias moved to `version` (a number) by a recorded decision, at `at_s`."""
+
+    version: int
+    at_s: float
+    decision: Mapping[str, Any]
+
+
+@dataclass
+class Records:
+    """All records of a project: the state of the fold after event `seq`."""
+
+    seq: int = 0
+    runs: dict[str, RunRecord] = field(default_factory=dict)
+    launches: dict[str, LaunchRecord] = field(default_factory=dict)
+    versions: dict[str, list[Version]] = field(default_factory=dict)
+    aliases: dict[tuple[str, str], list[AliasMove]] = field(default_factory=dict)
+    evaluations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    accepted: dict[str, str] = field(default_factory=dict)
+
+    def version(self, ref: str) -> Version:
+        """The version `name@number`, `name@alias` or, for a bare name, the newest. Raises NotFound."""
+        name, _, which = ref.rpartition("@") if "@" in ref else (ref, "", "")
+        known = self.versions.get(name, [])
+        if not known:
+            raise NotFound("no version of that name", value=ref, fix=nearest(name, self.versions))
+        if not which:
+            return known[-1]
+        number = int(which) if which.isdigit() else self.alias(name, which)
+        if number is None or not 1 <= number <= len(known):
+            raise NotFound("no such version", value=ref, fix=f"{name} has versions 1 to {len(known)}")
+        return known[number - 1]
+
+    def alias(self, name: str, alias: str) -> int | None:
+        """The version number that an alias points to; None when it never moved."""
+        moves = self.aliases.get((name, alias))
+        return moves[-1].version if moves else None
+
+    def same_content(self, name: str, digest: str) -> Version | None:
+        """The version of `name` with that content, if there is one."""
+        return next((version for version in self.versions.get(name, []) if version.digest == digest), None)
+
+    def run(self, run_id: str) -> RunRecord:
+        """A run by id, or the newest run of a step by the step's name. Raises NotFound."""
+        if run_id in self.runs:
+            return self.runs[run_id]
+        of_step = [record for record in self.runs.values() if record.step == run_id]
+        if of_step:
+            return of_step[-1]
+        raise NotFound("no such run", value=run_id, fix=nearest(run_id, [*self.runs, *{record.step for record in self.runs.values()}]))
+
+    def of_step(self, step: str, status: str | None = None) -> list[RunRecord]:
+        """The runs of a step, oldest first, optionally of one status."""
+        return [record for record in self.runs.values() if record.step == step and status in (None, record.state.status)]
+
+    def live(self) -> list[RunRecord]:
+        """Runs that have not ended."""
+        return [record for record in self.runs.values() if not record.ended]
+
+    def open_launches(self) -> list[LaunchRecord]:
+        """Launches that have not ended."""
+        return [launch for launch in self.launches.values() if launch.status == "open"]
+
+    def apply(self, event: Event) -> None:
+        """Fold one more event. An event whose payload was erased keeps its place and says nothing."""
+        self.seq = event.seq
+        if event.erased:
+            return
+        noun = event.kind.partition(".")[0]
+        if noun == "launch":
+            self._launch(event)
+        elif noun in ("run", "attempt", "checkpoint", "endpoint", "stop"):
+            self._run(event)
+        elif event.kind == "version.created":
+            version = Version.from_json(event.payload["version"])
+            self.versions.setdefault(version.name, []).append(version)
+        elif event.kind == "alias.moved":
+            move = AliasMove(event.payload["version"], event.at_s, event.payload["decision"])
+            self.aliases.setdefault((event.subject, event.payload["alias"]), []).append(move)
+        elif event.kind == "evaluation.recorded":
+            self.evaluations[event.subject] = event.payload
+        elif event.kind == "step.accepted":
+            self.accepted[event.subject] = event.payload["fingerprint"]
+
+    def _launch(self, event: Event) -> None:
+        payload = event.payload
+        if event.kind == "launch.requested":
+            targets, force = tuple(payload["targets"]), tuple(payload["force"])
+            self.launches[event.subject] = LaunchRecord(event.subject, payload["mode"], targets, force, payload["spec"], event.at_s)
+        else:
+            launch = self.launches[event.subject]
+            launch.status, launch.message, launch.finished_at_s = payload["status"], payload.get("message", ""), event.at_s
+
+    def _run(self, event: Event) -> None:
+        payload = event.payload
+        if event.kind == "run.created":
+            state = RunState(event.subject)
+            self.runs[event.subject] = RunRecord(
+                event.subject, payload["step"], payload["kind"], payload["launch"], event.at_s, state, payload
+            )
+        record = self.runs.get(event.subject)
+        if record is None:
+            return
+        record.state, _ = advance(record.state, event)
+        if event.kind == "attempt.started":
+            attempt = AttemptRecord(payload["token"], payload["engine"], payload["folder"], payload["handle"], event.at_s)
+            record.attempts.append(attempt)
+        elif event.kind == "attempt.ended":
+            self._attempt_ended(record, event)
+        elif event.kind == "endpoint.ready":
+            record.port = payload["port"]
+        elif event.kind == "run.finished":
+            record.ended_at_s = event.at_s
+            record.outputs = tuple(payload.get("outputs", ()))
+            record.failure, record.message = payload.get("failure"), payload.get("message", "")
+            record.metrics, record.params, record.tags = (payload.get(name, {}) for name in ("metrics", "params", "tags"))
+
+    def _attempt_ended(self, record: RunRecord, event: Event) -> None:
+        for attempt in record.attempts:
+            if attempt.token == event.payload["token"] and attempt.ended_at_s is None:
+                attempt.ended_at_s, attempt.status = event.at_s, event.payload["status"]
+                attempt.failure, attempt.message = event.payload.get("failure"), event.payload.get("message", "")
+
+
+def fold(events: Iterable[Event]) -> Records:
+    """The records after all of `events`."""
+    records = Records()
+    for event in events:
+        records.apply(event)
+    return records

@@ -1,0 +1,161 @@
+"""Keys and entities: tuples of columns as dense integer codes, to group and to look up, and as canonical JSON text, to store.
+
+A tuple in which any column is null is no key: its code is -1 and it equals nothing, itself included.
+Does not know: what is grouped by them, or when anything was known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bedplate.core.errors import DataError, nearest
+from bedplate.core.spec import ColumnType
+
+KNOWN_AT, PARTITION, OFFSET = "_known_at", "_partition", "_offset"
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+_MICROSECONDS = pa.timestamp("us", tz="UTC")
+_MOST_CODES = 2**62
+
+
+def column(table: pa.Table, name: str, owner: str) -> pa.Array:
+    """One column as one array of a plain type: string, int64, float64, bool or timestamp[us, UTC].
+
+    `owner` names the table in errors. Raises DataError when it has no such column, or one of another type.
+    """
+    if name not in table.column_names:
+        declared = [known for known in table.column_names if not known.startswith("_")]
+        raise DataError(f"{owner} has no such column", value=name, fix=nearest(name, declared))
+    array = table.column(name).combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array.cast(_PLAIN[column_type(array.type, f"{owner}.{name}")])
+
+
+def column_type(arrow: pa.DataType, owner: str) -> ColumnType:
+    """The declared type that an Arrow type stands for. Raises DataError for one that a dataset cannot have."""
+    for test, name in _TYPES:
+        if test(arrow):
+            return name
+    raise DataError(f"{owner} has a type that features cannot hold", value=str(arrow), fix="use string, int, float, bool or timestamp")
+
+
+def microseconds(array: pa.Array) -> tuple[Ints, Bools]:
+    """Timestamps as int64 microseconds since the epoch, UTC (0 where null), and where they are not null."""
+    return array.cast(_MICROSECONDS).cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False), validity(array)
+
+
+def validity(array: pa.Array) -> Bools:
+    """True where a value is not null, shape [rows]."""
+    return np.asarray(array.is_valid().to_numpy(zero_copy_only=False))
+
+
+def encode(table: pa.Table, names: Sequence[str], owner: str) -> tuple[Ints, pa.Table]:
+    """Codes [rows] of the tuples of the named columns, and the distinct tuples in order of code, which is their sorted order.
+
+    Raises DataError for an unknown column, or a float: equality of floats would be a matter of rounding.
+    """
+    codes, present = np.zeros(table.num_rows, np.int64), np.ones(table.num_rows, bool)
+    columns = [_key_column(table, name, owner) for name in names]
+    for array in columns:
+        encoded = array.dictionary_encode()
+        rank = np.empty(len(encoded.dictionary), np.int64)
+        rank[pc.sort_indices(encoded.dictionary).to_numpy(zero_copy_only=False)] = np.arange(len(rank))
+        present &= validity(array)
+        places = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
+        codes = _fold(codes, rank[places] if len(rank) else np.zeros(len(codes), np.int64), len(rank))
+    rows = np.flatnonzero(present)
+    _, first, inverse = np.unique(codes[rows], return_index=True, return_inverse=True)
+    result = np.full(table.num_rows, -1, np.int64)
+    result[rows] = inverse
+    return result, pa.table(dict(zip(names, columns, strict=True))).take(pa.array(rows[first]))
+
+
+def lookup(distinct: pa.Table, table: pa.Table, owner: str) -> tuple[Ints, Bools]:
+    """Codes [rows] of the rows of `table` among `distinct` (as `encode` made it), -1 for unknown ones, and where no column is null.
+
+    Raises DataError for a column that `table` lacks or has with another type.
+    """
+    known, codes = np.zeros(distinct.num_rows, np.int64), np.zeros(table.num_rows, np.int64)
+    found, present = np.ones(table.num_rows, bool), np.ones(table.num_rows, bool)
+    for name in distinct.column_names:
+        theirs, ours = distinct.column(name).combine_chunks(), _key_column(table, name, owner)
+        if ours.type != theirs.type and ours.null_count < len(ours):
+            raise DataError(f"{owner}.{name} has another type than the feature's", value=str(ours.type), fix=f"declare it as {theirs.type}")
+        values = theirs.unique()
+        places = pc.index_in(ours.cast(theirs.type), values)
+        present &= validity(ours)
+        found &= validity(places) & validity(ours)
+        theirs_places = pc.index_in(theirs, values).to_numpy(zero_copy_only=False)
+        if len(values) and int(known.max(initial=0)) >= _MOST_CODES // len(values):
+            known, codes, found = _compress(known, codes, found)
+        known = known * len(values) + theirs_places
+        codes = codes * len(values) + places.fill_null(0).to_numpy(zero_copy_only=False)
+    order = np.argsort(known)
+    if not len(order):
+        return np.full(table.num_rows, -1, np.int64), present
+    place = np.minimum(np.searchsorted(known, codes, sorter=order), len(order) - 1)
+    matches = found & (known[order[place]] == codes)
+    return np.where(matches, order[place], -1), present
+
+
+def texts(table: pa.Table) -> pa.Array:
+    """Each row as canonical JSON, a list of its values in order of columns: timestamps as microseconds, NaN as null."""
+    parts = [_column_texts(table.column(name).combine_chunks()) for name in table.column_names]
+    joined = pc.binary_join_element_wise(*parts, ",")
+    return pc.binary_join_element_wise("[", joined, "]", "")
+
+
+def text(values: Sequence[Any]) -> str:
+    """The text of one row, as `texts` writes it. `values` are str, int, float, bool or None; timestamps are given as microseconds."""
+    return json.dumps(list(values), separators=(",", ":"), ensure_ascii=False)
+
+
+def _key_column(table: pa.Table, name: str, owner: str) -> pa.Array:
+    array = column(table, name, owner)
+    if pa.types.is_floating(array.type):
+        raise DataError("a float can be no part of a key or entity", value=f"{owner}.{name}", fix="declare it as int or string")
+    return array
+
+
+def _fold(codes: Ints, next_codes: Ints, count: int) -> Ints:
+    if count and int(codes.max(initial=0)) >= _MOST_CODES // count:
+        codes = np.unique(codes, return_inverse=True)[1]
+    return codes * max(count, 1) + next_codes
+
+
+def _compress(known: Ints, codes: Ints, found: Bools) -> tuple[Ints, Ints, Bools]:
+    values, dense = np.unique(known, return_inverse=True)
+    place = np.minimum(np.searchsorted(values, codes), len(values) - 1)
+    return dense, place, found & (values[place] == codes)
+
+
+def _column_texts(array: pa.Array) -> pa.Array:
+    if pa.types.is_timestamp(array.type):
+        array = array.cast(pa.int64())
+    if pa.types.is_integer(array.type) or pa.types.is_boolean(array.type):
+        return array.cast(pa.string()).fill_null("null")
+    encoded = array.dictionary_encode()
+    written = [_json(value) for value in encoded.dictionary.to_pylist()]
+    return pa.array(written, pa.string()).take(encoded.indices).fill_null("null")
+
+
+def _json(value: object) -> str:
+    return "null" if value != value else json.dumps(value, ensure_ascii=False)  # noqa: PLR0124 - only NaN differs from itself
+
+
+_TYPES: tuple[tuple[Any, ColumnType], ...] = (
+    (lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind), "string"),
+    (pa.types.is_boolean, "bool"),
+    (pa.types.is_integer, "int"),
+    (pa.types.is_floating, "float"),
+    (pa.types.is_timestamp, "timestamp"),
+)
+_PLAIN = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "timestamp": _MICROSECONDS}

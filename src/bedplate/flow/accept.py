@@ -1,0 +1,106 @@
+"""Accepting what an attempt made: its outputs become versions, its evaluation a decision, in one transaction with the end of its run.
+
+Only what the attempt under the current token wrote is ever accepted. Equal content made again is the version that is there already.
+Does not know: journals' files (the loop reads them) or how a decision is reached (the gate's worker asked `models.gate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bedplate.core.event import Draft
+from bedplate.core.journal import Entry
+from bedplate.core.loading import load
+from bedplate.core.record import RunRecord
+from bedplate.core.run import Finish
+from bedplate.core.versions import Output, Version
+from bedplate.flow.tables import SERIES
+from bedplate.flow.workspace import Workspace
+
+
+@dataclass
+class Findings:
+    """What an attempt's journal said so far, apart from metrics, which go to the series store."""
+
+    outputs: list[Output] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] | None = None
+    failure: Mapping[str, Any] = field(default_factory=dict)
+    checkpoints: list[Mapping[str, Any]] = field(default_factory=list)
+    metrics: bool = False
+
+    def add(self, entry: Entry) -> None:
+        """Take one more entry."""
+        if entry.kind == "output":
+            output = Output.from_json(entry.body)
+            self.outputs = [*(known for known in self.outputs if known.name != output.name), output]
+        elif entry.kind == "param":
+            self.params.update(entry.body["values"])
+        elif entry.kind == "tag":
+            self.tags.update(entry.body["values"])
+        elif entry.kind == "evaluation":
+            self.evaluation = entry.body
+        elif entry.kind == "failure":
+            self.failure = entry.body
+        elif entry.kind == "checkpoint":
+            self.checkpoints.append(entry.body)
+        elif entry.kind == "metric":
+            self.metrics = True
+
+
+def finished(workspace: Workspace, run: RunRecord, command: Finish, findings: Findings) -> list[Draft]:
+    """The events with which a run ends: for a success its versions, its gate's decision, and the end itself."""
+    facts: dict[str, Any] = {"params": {**run.made.get("params", {}), **findings.params}, "tags": findings.tags}
+    if findings.metrics:
+        series = load(SERIES, "series", "store")(workspace.state / "series")
+        series.compact(run.id)
+        facts["metrics"] = series.last(run.id)
+    end = {"status": command.status, "failure": command.failure, "message": command.message, **facts}
+    if command.status != "succeeded":
+        return [Draft("run.finished", run.id, end, key=f"{run.id}/finished")]
+    drafts, refs = _versions(workspace, run, findings.outputs)
+    if findings.evaluation is not None:
+        moved = _decided(workspace, run, findings.evaluation)
+        if moved is None:
+            message = "production moved while the candidate was evaluated: run it again"
+            return [
+                Draft(
+                    "run.finished",
+                    run.id,
+                    {**end, "status": "failed", "failure": "user_error", "message": message},
+                    key=f"{run.id}/finished",
+                )
+            ]
+        drafts += moved
+    return [*drafts, Draft("run.finished", run.id, {**end, "outputs": refs}, key=f"{run.id}/finished")]
+
+
+def _versions(workspace: Workspace, run: RunRecord, outputs: list[Output]) -> tuple[list[Draft], list[str]]:
+    drafts, refs = [], []
+    for output in outputs:
+        known = workspace.records.same_content(output.name, output.digest)
+        if known is not None and (workspace.state / known.location).exists() | (workspace.project.root / known.location).exists():
+            refs.append(known.ref)
+            continue
+        number = len(workspace.records.versions.get(output.name, [])) + 1
+        at_s = workspace.clock.now()
+        version = Version(output.name, number, output.kind, output.digest, output.location, run.id, at_s, output.meta)
+        drafts.append(Draft("version.created", version.ref, {"version": version.to_json()}, key=f"version/{version.ref}"))
+        refs.append(version.ref)
+    return drafts, refs
+
+
+def _decided(workspace: Workspace, run: RunRecord, evaluation: Mapping[str, Any]) -> list[Draft] | None:
+    model, alias = evaluation["model"], evaluation["alias"]
+    present = workspace.records.alias(model, alias)
+    if (f"{model}@{present}" if present else None) != evaluation["production"]:
+        return None
+    drafts = [Draft("evaluation.recorded", model, {**evaluation, "run": run.id}, key=f"{run.id}/evaluation")]
+    number = int(evaluation["candidate"].rpartition("@")[2])
+    if evaluation["decision"]["promoted"] and number != present:
+        decision = {"by": "gate", "run": run.id, **evaluation["decision"]}
+        drafts.append(Draft("alias.moved", model, {"alias": alias, "version": number, "decision": decision}, key=f"{run.id}/alias"))
+    return drafts

@@ -1,0 +1,68 @@
+"""Explaining a run or a step: why it ran, waits or failed, and what would help. Reads only.
+
+Does not know: how the explanation is shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bedplate.core.clock import human_duration, iso
+from bedplate.core.errors import NotFound, nearest
+from bedplate.core.record import RunRecord
+from bedplate.flow.facts import run_is_alive
+from bedplate.flow.planner import plan
+from bedplate.flow.workspace import Workspace
+
+HELP = {
+    "user_error": "correct the code or the data that the message names, and run it again; nothing else is run twice",
+    "timeout": "raise `max_time`, or give the job more workers",
+    "worker_lost": "the process was killed more often than `max_restarts` allows: look for a lack of memory in the log, or raise it",
+    "node_lost": "bring the machine back, or run elsewhere",
+}
+
+
+def explain(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Lines of explanation by heading for a run, a step's newest run and its present verdict. Raises NotFound."""
+    explained: dict[str, Any] = {}
+    planned = plan(workspace)
+    steps = {step.step.name: step for step in planned.steps}
+    runs = workspace.records.runs
+    if name not in steps and name not in runs and not workspace.records.of_step(name):
+        raise NotFound("no such run or step", value=name, fix=nearest(name, [*steps, *runs]))
+    if name in steps:
+        now = steps[name]
+        explained["now"] = f"{now.verdict}: {now.why}"
+        if now.placement is not None:
+            explained["where"] = f"{now.placement.pool}, {now.placement.world_size} worker(s). {now.placement.why}".strip()
+        explained["fingerprint of"] = _fingerprint_of(workspace, name)
+    if name in runs or workspace.records.of_step(name):
+        explained |= _run(workspace, workspace.records.run(name))
+    return explained
+
+
+def _fingerprint_of(workspace: Workspace, name: str) -> str:
+    made = workspace.records.of_step(name, "succeeded")
+    return f"its declaration, code, packages and inputs{', as last made by ' + made[-1].id if made else ''}"
+
+
+def _run(workspace: Workspace, run: RunRecord) -> dict[str, Any]:
+    told: dict[str, Any] = {"run": f"{run.id} {run.status}", "why it ran": run.made["why"]}
+    for attempt in run.attempts:
+        lasted = human_duration((attempt.ended_at_s or workspace.clock.now()) - attempt.started_at_s)
+        text = f"{attempt.status} on {attempt.engine} after {lasted} from {iso(attempt.started_at_s)}"
+        told[f"attempt {attempt.token}"] = text + (f": {attempt.failure}: {attempt.message}" if attempt.failure else "")
+    if run.state.checkpoint:
+        told["last checkpoint"] = f"step {run.state.checkpoint['step']}, a new attempt goes on from there"
+    if not run.ended and run.attempts and not run_is_alive(run):
+        told["process"] = "gone; the next `bedplate up`, `run` or `server` adopts the run and goes on"
+    if run.message:
+        told["message"] = run.message
+    if run.failure in HELP:
+        told["what would help"] = HELP[run.failure]
+    if run.kind == "gate" and run.step in workspace.records.evaluations:
+        evaluation = workspace.records.evaluations[run.step]
+        told["decision"] = evaluation["decision"]["why"]
+        told["metrics"] = evaluation["metrics"]
+    told["logs"] = f"bedplate logs {run.id}"
+    return told

@@ -1,0 +1,139 @@
+"""Facts: what the planner must know of the world, read once and handed to the pure passes.
+
+Reading changes nothing. Digests of source files are remembered by (size, modification time, inode), so an unchanged file is read once.
+Does not know: what follows from a fact (`stale`, `cluster.place`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bedplate.core.atomic import write_json
+from bedplate.core.attempt import Identity, is_alive
+from bedplate.core.digest import digest, digest_file
+from bedplate.core.errors import DataError, NotFound
+from bedplate.core.plan import Step
+from bedplate.core.pool import Pool
+from bedplate.core.record import Records, RunRecord
+from bedplate.core.versions import Version
+from bedplate.data.streams.log import Log
+from bedplate.flow.closure import Closure, closure
+from bedplate.flow.workspace import Workspace
+from bedplate.hardware.inventory import inventory
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known now.
+
+    `code` is by step and `sources` by source; `made` maps a step to its runs that succeeded, newest first; `serving` maps an endpoint
+    to its live run; `active` maps a fingerprint to a run that is under way; `aliased` maps a model to the version that its alias points
+    to; `pinned` maps a step to what the present launch made of it.
+    """
+
+    code: Mapping[str, Closure]
+    sources: Mapping[str, str]
+    made: Mapping[str, tuple[Made, ...]]
+    serving: Mapping[str, RunRecord]
+    active: Mapping[str, str]
+    accepted: Mapping[str, str]
+    pools: tuple[Pool, ...]
+    aliased: Mapping[str, Version] = field(default_factory=dict)
+    pinned: Mapping[str, Made] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run that succeeded, the versions that it made by name, and whether they are all still there."""
+
+    run: RunRecord
+    outputs: Mapping[str, Version]
+    present: bool
+
+
+def gather(workspace: Workspace, steps: Iterable[Step]) -> Facts:
+    """The facts for these steps. Raises SpecError for missing code and DataError for a missing source."""
+    records = workspace.records
+    steps = tuple(steps)
+    sources = {source for step in steps for source in step.sources}
+    with_code = [step for step in steps if step.entries or step.globs]
+    machine = inventory([workspace.project.root])
+    return Facts(
+        code={step.name: closure(workspace.project.root, step.entries, step.globs) for step in with_code},
+        sources={source: source_position(workspace, source) for source in sorted(sources)},
+        made={step.name: tuple(_made(workspace, records, step.name)) for step in steps},
+        serving={step.name: run for step in steps if step.kind == "endpoint" for run in serving(workspace, step.name)},
+        active={run.fingerprint: run.id for run in records.live() if run.status != "ready"},
+        accepted=records.accepted,
+        pools=(Pool("local", "local", (machine,)),),
+        aliased=dict(_aliased(records, steps)),
+    )
+
+
+def _aliased(records: Records, steps: Iterable[Step]) -> Iterable[tuple[str, Version]]:
+    for step in steps:
+        if step.kind == "gate":
+            number = records.alias(step.name, step.spec["promote"]["to"])
+            if number is not None:
+                yield step.name, records.version(f"{step.name}@{number}")
+
+
+def _made(workspace: Workspace, records: Records, step: str) -> Iterable[Made]:
+    for run in reversed(records.of_step(step, "succeeded")):
+        outputs = {ref.rpartition("@")[0]: records.version(ref) for ref in run.outputs}
+        yield Made(run, outputs, all(location_of(workspace, version).exists() for version in outputs.values()))
+
+
+def location_of(workspace: Workspace, version: Version) -> Path:
+    """Where a version's bytes lie: declared files below the project, all else below the state folder."""
+    return (workspace.project.root if version.kind == "file" else workspace.state) / version.location
+
+
+def serving(workspace: Workspace, endpoint: str) -> list[RunRecord]:
+    """The live, ready runs of an endpoint on this machine, newest last."""
+    return [run for run in workspace.records.of_step(endpoint) if run.status == "ready" and run_is_alive(run)]
+
+
+def run_is_alive(run: RunRecord) -> bool:
+    """Whether the shim of the run's newest attempt still runs here."""
+    if run.ended or not run.attempts or "boot_id" not in run.attempts[-1].handle:
+        return False
+    handle = run.attempts[-1].handle
+    return is_alive(Identity(handle["boot_id"], handle["pid"], handle["start_ticks"], handle["token"]))
+
+
+def source_position(workspace: Workspace, source: str) -> str:
+    """What stands for the content of a source: a stream's identity and end offsets, or the digest of a file.
+
+    Raises NotFound for a stream that does not exist and DataError for a missing file.
+    """
+    if source.startswith("log://"):
+        folder = workspace.state / "log" / source.removeprefix("log://")
+        if not folder.is_dir():
+            raise NotFound(
+                "the stream has no records yet", value=source, fix="declare the job that writes it with `outputs:`, or append to it first"
+            )
+        log = Log(folder, workspace.clock)
+        return digest([log.identity, sorted(log.end_offsets().items())])
+    path = workspace.project.root / source
+    if not path.is_file():
+        raise DataError("the source file is missing", value=source, fix=f"put it in {workspace.project.root}, or correct `source:`")
+    return remembered_digest(path, workspace.state / "digests.json")
+
+
+def remembered_digest(path: Path, memory: Path) -> str:
+    """BLAKE3 of a file, from `memory` when size, modification time and inode are those remembered."""
+    status = path.stat()
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+    known: dict[str, Any] = json.loads(memory.read_text()) if memory.exists() else {}
+    entry = known.get(os.fspath(path))
+    if entry is not None and entry["stamp"] == stamp:
+        return str(entry["digest"])
+    value = digest_file(path)
+    write_json(memory, {**known, os.fspath(path): {"stamp": stamp, "digest": value}})
+    return value

@@ -1,0 +1,136 @@
+"""From a planned step to an attempt: what `run.created` records, and the file that a worker is given.
+
+Does not know: engines (the loop hands an attempt to one) or what a step computes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from bedplate.core.attempt import Attempt
+from bedplate.core.clock import duration_s
+from bedplate.core.digest import digest
+from bedplate.core.errors import BedplateError
+from bedplate.core.event import Draft
+from bedplate.core.plan import PlannedStep, Step
+from bedplate.core.record import RunRecord
+from bedplate.core.spec import Job
+from bedplate.core.versions import Version
+from bedplate.flow.closure import snapshot
+from bedplate.flow.facts import Facts, Made, location_of
+from bedplate.flow.stale import components
+from bedplate.flow.workspace import Workspace
+
+
+def run_created(workspace: Workspace, launch: str, planned: PlannedStep, outputs: Mapping[str, Made], facts: Facts) -> Draft:
+    """The event that a run of this step begins with. `outputs` holds what each needed step made.
+
+    Raises BedplateError when the step cannot start as things are.
+    """
+    step = planned.step
+    inputs = _inputs(workspace, step, outputs, facts)
+    assert planned.fingerprint is not None and planned.placement is not None
+    job = workspace.project.spec.jobs.get(step.name)
+    code = facts.code.get(step.name)
+    payload: dict[str, Any] = {
+        "step": step.name,
+        "kind": step.kind,
+        "launch": launch,
+        "fingerprint": planned.fingerprint,
+        "components": components(step, facts, {need: _given(step, need, outputs, facts) for need in step.needs}),
+        "why": planned.why,
+        "spec": {**step.spec, **_job_settings(job)},
+        "inputs": {name: version.ref for name, version in inputs.items()},
+        "code": snapshot(workspace.project.root, workspace.code_store, code) if code else None,
+        "environment": environment(),
+        "hardware": _hardware(facts),
+        "placement": planned.placement.to_json(),
+        "params": dict(job.params) if job else {},
+        "max_restarts": job.max_restarts if job else 3,
+        "resume": _resume(workspace, planned.fingerprint),
+    }
+    number = len(workspace.records.of_step(step.name)) + 1
+    return Draft("run.created", f"{step.name}-{number}", payload, key=f"created/{step.name}-{number}")
+
+
+def _given(step: Step, need: str, outputs: Mapping[str, Made], facts: Facts) -> Mapping[str, Version]:
+    if step.kind == "endpoint" and need == step.spec["model"]:
+        return {need: facts.aliased[need]} if need in facts.aliased else {}
+    return outputs[need].outputs
+
+
+def _inputs(workspace: Workspace, step: Step, outputs: Mapping[str, Made], facts: Facts) -> dict[str, Version]:
+    inputs = {name: version for need in step.needs for name, version in _given(step, need, outputs, facts).items()}
+    if step.kind == "endpoint" and step.spec["model"] not in inputs:
+        model = step.spec["model"]
+        decision = workspace.records.evaluations.get(model, {}).get("decision", {})
+        fix = f"see `bedplate explain {model}`, or `bedplate promote {model}@N --reason ...`"
+        raise BedplateError(f"no version of {model!r} is in {step.spec['alias']}: the gate held it", value=decision.get("why"), fix=fix)
+    if step.kind == "gate" and step.name in facts.aliased:
+        inputs["production"] = facts.aliased[step.name]
+    return inputs
+
+
+def _job_settings(job: Job | None) -> dict[str, Any]:
+    if job is None:
+        return {}
+    limit = duration_s(job.max_time) if job.max_time else None
+    return {"checkpoint_every_s": duration_s(job.checkpoint_every), "max_time_s": limit}
+
+
+def _resume(workspace: Workspace, fingerprint: str) -> Mapping[str, Any] | None:
+    ended = [run for run in workspace.records.runs.values() if run.fingerprint == fingerprint and run.ended]
+    return next((run.state.checkpoint for run in reversed(ended) if run.state.checkpoint), None)
+
+
+def environment() -> dict[str, Any]:
+    """The Python environment of this process: interpreter, platform, and the digest of all installed distributions."""
+    packages = sorted({f"{found.name}=={found.version}" for found in importlib.metadata.distributions()})
+    return {"python": platform.python_version(), "platform": platform.platform(), "packages": len(packages), "lock": digest(packages)}
+
+
+def _hardware(facts: Facts) -> dict[str, Any]:
+    machine = facts.pools[0].machines[0]
+    devices = [device.model for device in machine.accelerators]
+    return {
+        "host": machine.host,
+        "processor": machine.processor,
+        "cores": machine.cores,
+        "memory_bytes": machine.memory_bytes,
+        "devices": devices,
+    }
+
+
+def make_attempt(workspace: Workspace, run: RunRecord, token: int, checkpoint: Mapping[str, Any] | None) -> Attempt:
+    """The attempt of `run` with fencing token `token`. Pure but for reading records."""
+    made = run.made
+    folder = workspace.attempt_folder(run.id, token)
+    command = made["spec"].get("command")
+    world_size = made["placement"]["world_size"]
+    code = made["code"]
+    inputs = {name: workspace.records.version(ref) for name, ref in made["inputs"].items()}
+    worker = (sys.executable, "-m", "bedplate.flow.worker", str(folder))
+    return Attempt(
+        run=run.id,
+        token=token,
+        step=run.step,
+        kind=run.kind,
+        folder=str(folder),
+        root=str(workspace.project.root),
+        state=str(workspace.state),
+        code=str(workspace.code_store / code["snapshot"]) if code else str(workspace.project.root),
+        spec=made["spec"],
+        inputs={name: {**version.to_json(), "path": str(location_of(workspace, version))} for name, version in inputs.items()},
+        argv=("/bin/sh", "-c", command) if command else worker,
+        shim_argv=(sys.executable, "-m", "bedplate.flow.shim", str(folder)),
+        processes=world_size if command else 1,
+        world_size=world_size,
+        accelerators=tuple(made["placement"]["accelerators"]),
+        checkpoint=checkpoint,
+        max_time_s=made["spec"].get("max_time_s"),
+        restart=run.kind == "endpoint",
+    )

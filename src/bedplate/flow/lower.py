@@ -1,0 +1,158 @@
+"""Lowering: a project becomes the steps that make its outputs. Pure.
+
+Step names are what a person sees: a dataset, a feature, a job and a model give their own name, `JOB.inputs` is a job's training set
+and `ENDPOINT.features` an endpoint's online store. What is in a step's `spec` is in its fingerprint: resources, checkpoint intervals
+and time limits are left out, because the result does not depend on them.
+Does not know: what exists already (`stale`) or where anything runs (`cluster.place`).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from bedplate.core.errors import NotFound, nearest
+from bedplate.core.plan import Step
+from bedplate.core.spec import Dataset, Job, ProjectSpec
+
+FORMATS: Mapping[str, int] = {  # raised when the meaning of a step's output changes, so that old outputs are made anew
+    "job": 1,
+    "ingest": 1,
+    "feature": 1,
+    "training_set": 1,
+    "train": 1,
+    "gate": 1,
+    "online": 1,
+    "endpoint": 1,
+}
+STORED = ("source", "key", "columns")  # the fields of a dataset on which its stored rows depend
+
+
+def lower(spec: ProjectSpec) -> tuple[Step, ...]:
+    """All steps of a project, each after what it needs."""
+    writers = {output: name for name, job in spec.jobs.items() for output in job.outputs}
+    steps = [
+        *(_job(name, job) for name, job in spec.jobs.items() if job.inputs is None),
+        *(_ingest(name, dataset, writers) for name, dataset in spec.datasets.items()),
+        *(_feature(name, spec) for name in spec.features),
+    ]
+    for name, job in spec.jobs.items():
+        if job.inputs is not None:
+            steps += [_training_set(name, job, spec), _train(name, job, spec)]
+    steps += [_gate(name, spec) for name in spec.models]
+    for name in spec.endpoints:
+        steps += [_online(name, spec), _endpoint(name, spec)]
+    return tuple(steps)
+
+
+def select(steps: Iterable[Step], targets: Iterable[str]) -> tuple[Step, ...]:
+    """The steps that make `targets` and all that they need, in order; all steps for no targets. Raises NotFound."""
+    by_name = {step.name: step for step in steps}
+    wanted: set[str] = set()
+    queue = list(targets) or list(by_name)
+    while queue:
+        name = queue.pop()
+        if name not in by_name:
+            raise NotFound("no such target", value=name, fix=nearest(name, by_name))
+        if name not in wanted:
+            wanted.add(name)
+            queue.extend(by_name[name].needs)
+    return tuple(step for step in by_name.values() if step.name in wanted)
+
+
+def _step_spec(kind: str, **values: Any) -> dict[str, Any]:
+    return {"format": FORMATS[kind], **values}
+
+
+def _dataset(dataset: Dataset) -> dict[str, Any]:
+    return dataset.model_dump(mode="json")
+
+
+def _entry_files(job: Job) -> tuple[str, ...]:
+    if job.function:
+        return (job.function.partition(":")[0],)
+    return tuple(word for word in shlex.split(job.command or "") if PurePosixPath(word).suffix == ".py")
+
+
+def _job(name: str, job: Job) -> Step:
+    spec = _step_spec("job", function=job.function, command=job.command, params=job.params, outputs=list(job.outputs))
+    return Step(name, "job", (), spec, _entry_files(job), job.code, (), job.resources)
+
+
+def _ingest(name: str, dataset: Dataset, writers: Mapping[str, str]) -> Step:
+    writer = writers.get(dataset.source)
+    stored = {field: value for field, value in _dataset(dataset).items() if field in STORED}
+    needs, sources = ((writer,), ()) if writer else ((), (dataset.source,))
+    return Step(name, "ingest", needs, _step_spec("ingest", dataset=stored), sources=sources)
+
+
+def _feature(name: str, spec: ProjectSpec) -> Step:
+    feature = spec.features[name]
+    values = _step_spec("feature", feature=feature.model_dump(mode="json", by_alias=True), dataset=_dataset(spec.datasets[feature.from_]))
+    return Step(name, "feature", (feature.from_,), values)
+
+
+def _training_set(name: str, job: Job, spec: ProjectSpec) -> Step:
+    assert job.inputs is not None
+    label_dataset = job.inputs.label.partition(".")[0]
+    needs = dict.fromkeys([job.inputs.spine, label_dataset, *job.inputs.features])
+    values = _step_spec(
+        "training_set",
+        inputs=job.inputs.model_dump(mode="json"),
+        split=job.split.model_dump(mode="json"),
+        datasets={dataset: _dataset(spec.datasets[dataset]) for dataset in (job.inputs.spine, label_dataset)},
+    )
+    return Step(f"{name}.inputs", "training_set", tuple(needs), values)
+
+
+def _train(name: str, job: Job, spec: ProjectSpec) -> Step:
+    model = next((model for model, declared in spec.models.items() if declared.from_ == name), name)
+    values = _step_spec("train", function=job.function, command=job.command, params=job.params, model=model, outputs=list(job.outputs))
+    return Step(name, "train", (f"{name}.inputs",), values, _entry_files(job), job.code, (), job.resources)
+
+
+def _gate(name: str, spec: ProjectSpec) -> Step:
+    model = spec.models[name]
+    job = spec.jobs[model.from_]
+    values = _step_spec("gate", evaluate=model.evaluate, promote=model.promote.model_dump(mode="json"), model=name)
+    entries = (model.evaluate.partition(":")[0],)
+    return Step(name, "gate", (model.from_, f"{model.from_}.inputs"), values, entries, job.code)
+
+
+def _serving(endpoint: str, spec: ProjectSpec) -> tuple[str, Job]:
+    model = spec.endpoints[endpoint].model.partition("@")[0]
+    return model, spec.jobs[spec.models[model].from_]
+
+
+def _online(endpoint: str, spec: ProjectSpec) -> Step:
+    _, job = _serving(endpoint, spec)
+    assert job.inputs is not None
+    views = job.inputs.features
+    datasets = dict.fromkeys([job.inputs.spine, *(spec.features[view].from_ for view in views)])
+    keyed = {name: _dataset(spec.datasets[name]) for name in datasets if spec.datasets[name].key}
+    values = _step_spec("online", views=list(views), datasets=keyed)
+    return Step(f"{endpoint}.features", "online", (*keyed, *views), values)
+
+
+def _endpoint(name: str, spec: ProjectSpec) -> Step:
+    model, job = _serving(name, spec)
+    assert job.inputs is not None
+    declared = spec.models[model]
+    values = _step_spec(
+        "endpoint",
+        model=model,
+        alias=spec.endpoints[name].model.partition("@")[2],
+        port=spec.endpoints[name].port,
+        predict=declared.predict,
+        inputs=job.inputs.model_dump(mode="json"),
+        spine=_dataset(spec.datasets[job.inputs.spine]),
+        views={view: _view_key(view, spec) for view in job.inputs.features},
+    )
+    return Step(name, "endpoint", (model, f"{name}.features"), values, (declared.predict.partition(":")[0],), job.code)
+
+
+def _view_key(view: str, spec: ProjectSpec) -> dict[str, Any]:
+    feature = spec.features[view]
+    return {"entity": list(feature.entity), "dataset": feature.from_, "key": list(spec.datasets[feature.from_].key)}

@@ -1,0 +1,44 @@
+"""The planner: lower, select, judge, place. `plan` reads facts and starts nothing; the loop calls the same planner again as facts change.
+
+Does not know: how facts are gathered, or how a plan is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bedplate.cluster.place import place
+from bedplate.core.errors import BedplateError
+from bedplate.core.plan import Plan, Step
+from bedplate.core.spec import ProjectSpec
+from bedplate.flow.facts import Facts, gather
+from bedplate.flow.lower import lower, select
+from bedplate.flow.stale import judge
+from bedplate.flow.workspace import Workspace
+from bedplate.models.gate import check_expressions
+
+
+def steps_for(spec: ProjectSpec, targets: Sequence[str]) -> tuple[Step, ...]:
+    """The steps of `targets` and what they need. Raises NotFound for an unknown target and SpecError for a bad promotion rule."""
+    for model in spec.models.values():
+        check_expressions(model.promote)
+    return select(lower(spec), targets)
+
+
+def plan_steps(project: str, targets: Sequence[str], steps: Sequence[Step], facts: Facts, force: Sequence[str] = ()) -> Plan:
+    """The plan of these steps under these facts. Pure."""
+    return place(Plan(project, tuple(targets), judge(steps, facts, force)), facts.pools)
+
+
+def plan(workspace: Workspace, targets: Sequence[str] = (), force: Sequence[str] = ()) -> Plan:
+    """What would run, where and why, for `targets` (none: everything declared). Starts nothing and changes nothing."""
+    steps = steps_for(workspace.project.spec, targets)
+    return plan_steps(workspace.project.name, targets, steps, gather(workspace, steps), force)
+
+
+def check_run_targets(spec: ProjectSpec, targets: Sequence[str]) -> None:
+    """Raises BedplateError for a target that only `up` may move: an experiment never touches an alias or an endpoint."""
+    for target in targets:
+        if target in spec.models or target.partition(".")[0] in spec.endpoints:
+            fix = f"run the job that trains it, or `bedplate up {target}` to promote and serve"
+            raise BedplateError("`run` makes data, features and jobs; models and endpoints are moved by `up`", value=target, fix=fix)

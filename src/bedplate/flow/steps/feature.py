@@ -1,0 +1,27 @@
+"""The feature step: a feature view is computed from a cut of its dataset.
+
+Does not know: how windows are computed (`data.features`).
+"""
+
+from __future__ import annotations
+
+from bedplate.core.attempt import Attempt
+from bedplate.core.spec import Feature
+from bedplate.data.features import materialize
+from bedplate.data.ingest import read_cut
+from bedplate.data.lake import Lake
+from bedplate.flow.steps.context import StepContext
+
+
+def work(attempt: Attempt) -> int:
+    """Compute the view into the attempt's folder. Returns 0."""
+    step = StepContext(attempt)
+    feature = Feature.model_validate(attempt.spec["feature"])
+    dataset = step.dataset(attempt.spec["dataset"])
+    cut = step.version(feature.from_)
+    table = read_cut(Lake(step.state / "lake"), feature.from_, cut.meta["table_version"], dataset)
+    folder = attempt.out / "view"
+    view = materialize(attempt.step, feature, dataset, table, folder)
+    columns = [name for name, _ in view.columns]
+    step.output(attempt.step, "view", view.digest, folder, features=columns, rows=table.num_rows, definition=attempt.spec["feature"])
+    return 0

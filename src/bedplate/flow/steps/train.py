@@ -1,0 +1,25 @@
+"""The train step: a feed and a function of the user's, on the planned number of worker processes.
+
+Does not know: how workers are forked or checkpoints written (`train`).
+"""
+
+from __future__ import annotations
+
+from bedplate.core.attempt import Attempt
+from bedplate.data.feed import ShardFeed
+from bedplate.flow.steps.context import StepContext
+from bedplate.flow.steps.entry import load_function
+from bedplate.train.context import execute
+from bedplate.train.ranks import run_ranks
+
+
+def work(attempt: Attempt) -> int:
+    """Train; returns the exit code of the worker processes: 0, 1 for the user's error, 75 when stopped on notice."""
+    return run_ranks(attempt, rank_main)
+
+
+def rank_main(attempt: Attempt, rank: int) -> None:
+    """What one worker process does."""
+    step = StepContext(attempt, f"flow-{rank}")
+    feed = ShardFeed(step.path(f"{attempt.step}.inputs"))
+    execute(attempt, feed, rank, load_function(attempt.spec["function"]))

@@ -1,0 +1,30 @@
+"""The training-set step: spine, label and features joined as of each row's time, in shards that the feed reads.
+
+Does not know: how a point-in-time join is done (`data.join`).
+"""
+
+from __future__ import annotations
+
+from bedplate.core.attempt import Attempt
+from bedplate.core.spec import Inputs, Split
+from bedplate.data.features import open_view
+from bedplate.data.ingest import read_cut
+from bedplate.data.lake import Lake
+from bedplate.data.training_set import build
+from bedplate.flow.steps.context import StepContext
+
+
+def work(attempt: Attempt) -> int:
+    """Build the shards in the attempt's folder. Returns 0."""
+    step = StepContext(attempt)
+    inputs = Inputs.model_validate(attempt.spec["inputs"])
+    datasets = {name: step.dataset(values) for name, values in attempt.spec["datasets"].items()}
+    lake = Lake(step.state / "lake")
+    tables = {name: read_cut(lake, name, step.version(name).meta["table_version"], dataset) for name, dataset in datasets.items()}
+    label = inputs.label.partition(".")[0]
+    views = [open_view(step.path(feature)) for feature in inputs.features]
+    folder = attempt.out / "training_set"
+    split = Split.model_validate(attempt.spec["split"])
+    made = build(inputs, split, tables[inputs.spine], datasets[inputs.spine], tables[label], views, folder, step.progress("rows"))
+    step.output(attempt.step, "training_set", made.digest, folder, rows=made.rows, splits=dict(made.splits))
+    return 0

@@ -1,0 +1,28 @@
+"""The tables of what is loaded by name: launchers, and what a worker does for each kind of step.
+
+Does not know: anything about the modules that it names; they are imported when they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bedplate.core.loading import Entry
+
+LAUNCHERS: Mapping[str, Entry] = {
+    "local": Entry("bedplate.cluster.engines.local:LocalLauncher", "processes on this machine"),
+    "sim": Entry("bedplate.cluster.engines.sim:SimLauncher", "a simulated cluster with injected faults, for tests"),
+}
+
+WORK: Mapping[str, Entry] = {
+    "job": Entry("bedplate.flow.steps.job:work", "run a function or a command of the user's"),
+    "ingest": Entry("bedplate.flow.steps.ingest:work", "bring a stream or a file into the lake, exactly once"),
+    "feature": Entry("bedplate.flow.steps.feature:work", "compute a feature view"),
+    "training_set": Entry("bedplate.flow.steps.training_set:work", "join spine, label and features as of each row's time"),
+    "train": Entry("bedplate.flow.steps.train:work", "train a model", "torch"),
+    "gate": Entry("bedplate.flow.steps.gate:work", "evaluate a candidate and production on one pinned set", "torch"),
+    "online": Entry("bedplate.flow.steps.online:work", "build the online store of an endpoint"),
+    "endpoint": Entry("bedplate.flow.steps.endpoint:work", "answer over HTTP", "torch"),
+}
+
+SERIES: Mapping[str, Entry] = {"series": Entry("bedplate.models.series:SeriesStore", "the columnar store of metrics")}
