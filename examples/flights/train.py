@@ -56,7 +56,7 @@ def evaluate(version: Any, feed: Any) -> dict[str, float]:
     net = version.module(lambda: Net(version.signature))
     test, known = feed.columns("test"), feed.columns("train")
     with torch.inference_mode():
-        predicted = net(version.encode_columns(test)).numpy()
+        predicted = np.concatenate([net(batch).numpy() for batch in version.batches(feed, "test")])
     label = test["arr_delay"]
     gain = float(np.mean(known["arr_delay"] - known["dep_delay"]))
     return {

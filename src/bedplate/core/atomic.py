@@ -46,9 +46,12 @@ def sync_folder(folder: Path) -> None:
 def confined(root: Path, relative: str) -> Path:
     """The path `relative` below `root`, links resolved.
 
-    Raises BedplateError when it leads outside.
+    Raises BedplateError when it leads outside or is no path at all.
     """
-    target = (root / relative).resolve()
+    try:
+        target = (root / relative).resolve()
+    except (ValueError, RuntimeError) as error:  # a NUL byte, a circle of links
+        raise BedplateError("not a path", value=relative, fix=f"name a path inside {root}") from error
     if not target.is_relative_to(root.resolve()):
         raise BedplateError("a path leads outside its folder", value=relative, fix=f"name a path inside {root}")
     return target

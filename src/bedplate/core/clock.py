@@ -72,7 +72,7 @@ def duration_s(text: str | int | float) -> float:
 
     Raises SpecError for anything else or for a duration that is not positive.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(text))
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]*)\s*", str(text))
     unit_s = _UNITS_S.get(match.group(2) or "s") if match else None
     if match is None or unit_s is None or float(match.group(1)) <= 0:
         raise SpecError("not a duration", value=text, fix="write a number and a unit, for example 6h, 7d or 90s")
@@ -83,7 +83,7 @@ def human_duration(seconds: float) -> str:
     """A duration as people read it: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -25,12 +25,16 @@ from bedplate.core.ledger import Head, Ledger, SignedHead
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found sound: `events` linked, `signed_heads` valid, the last of them at `signed_through`, `copies` compared outside."""
+    """What an audit found sound: `events` linked, `signed_heads` valid, the last of them at `signed_through`, `copies` compared outside.
+
+    `foreign_heads` were signed with keys that are not this user's: they fit the chain, but prove nothing here.
+    """
 
     events: int
     signed_heads: int
     signed_through: int
     copies: int
+    foreign_heads: int = 0
 
 
 def signing_key(home: Path) -> Ed25519PrivateKey:
@@ -71,8 +75,9 @@ def sign_head(ledger: Ledger, home: Path, clock: Clock) -> SignedHead | None:
     copy = home / "heads" / f"{ledger.id}.jsonl"
     copy.parent.mkdir(parents=True, exist_ok=True)
     line = {"seq": signed.seq, "digest": signed.digest, "key_id": signed.key_id, "signature": signed.signature.hex()}
+    torn = copy.exists() and not copy.read_bytes().endswith(b"\n")  # by a kill: the next line must not be lost with it
     with copy.open("ab") as file:
-        file.write(canonical(line) + b"\n")
+        file.write((b"\n" if torn else b"") + canonical(line) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     return signed
@@ -91,20 +96,34 @@ def audit(ledger: Ledger, home: Path) -> Audit:
     end = ledger.verify()
     public = signing_key(home).public_key()
     heads = ledger.signed_heads()
+    own = [signed for signed in heads if signed.key_id == key_id(public)]
     for signed in heads:
         _check_head(ledger, signed.seq, signed.digest)
-        if signed.key_id == key_id(public):
-            _check_signature(public, ledger.id, signed)
-    copies = 0
-    copy = home / "heads" / f"{ledger.id}.jsonl"
-    for line in copy.read_text().splitlines() if copy.exists() else []:
+    for signed in own:
+        _check_signature(public, ledger.id, signed)
+    kept = {(signed.seq, signed.digest, signed.key_id, signed.signature.hex()) for signed in heads}
+    copies = _copies(home / "heads" / f"{ledger.id}.jsonl")
+    for seq, link, key, signature in copies:
+        _check_head(ledger, seq, link)
+        if (seq, link, key, signature) not in kept:
+            raise ChainBroken(f"the signed head at event {seq} was removed or changed", value=key, fix="restore a backup")
+    return Audit(end.seq, len(own), max((signed.seq for signed in own), default=0), len(copies), len(heads) - len(own))
+
+
+def _copies(path: Path) -> list[tuple[int, str, str, str]]:
+    found = []
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
         try:
             values = json.loads(line)
-        except json.JSONDecodeError:  # a line cut short by a kill; every whole one still counts
+        except ValueError:  # a line cut short by a kill; every whole one still counts
             continue
-        _check_head(ledger, values["seq"], values["digest"])
-        copies += 1
-    return Audit(end.seq, len(heads), heads[-1].seq if heads else 0, copies)
+        try:
+            found.append((values["seq"], values["digest"], values["key_id"], values["signature"]))
+        except (KeyError, TypeError) as error:
+            raise ChainBroken(
+                "a copy of a signed head was changed", value=str(path), fix="restore it from where it was copied to"
+            ) from error
+    return found
 
 
 def _check_head(ledger: Ledger, seq: int, expected: str) -> None:

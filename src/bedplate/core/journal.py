@@ -45,16 +45,18 @@ class JournalWriter:
         self._writer = writer
         self._lock = Lock()
         existing = path.read_bytes()
-        if existing and not existing.endswith(b"\n"):
-            os.write(self._descriptor, b"\n")
+        self._torn = bool(existing) and not existing.endswith(b"\n")
         self._number = max((entry.number for entry in _parse(existing, writer)), default=0)
 
     def write(self, kind: str, **body: Any) -> None:
         """Append one entry. Raises TypeError for a body that JSON cannot hold."""
         with self._lock:
-            line = {"n": self._number + 1, "at": round(time.time(), 6), "kind": kind, "body": body}
-            os.write(self._descriptor, json.dumps(line, separators=(",", ":")).encode() + b"\n")
-            self._number += 1
+            values = {"n": self._number + 1, "at": round(time.time(), 6), "kind": kind, "body": body}
+            line = (b"\n" if self._torn else b"") + json.dumps(values, separators=(",", ":")).encode() + b"\n"
+            self._number, self._torn = self._number + 1, True  # until all of it is there: a full disk may take a part
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+            self._torn = False
 
     def sync(self) -> None:
         """Make what was written survive power loss."""
@@ -74,16 +76,22 @@ class JournalReader:
         self._offsets: dict[str, int] = {}
 
     def read(self) -> list[Entry]:
-        """New whole entries, in the order of their time; a torn last line stays for the next call."""
-        entries: list[Entry] = []
+        """New whole entries, in the order of their time; a torn last line stays for the next call.
+
+        A writer's own entries stay in the order of their numbers, also when its clock was set back.
+        """
+        entries: list[tuple[float, Entry]] = []
         for path in sorted(self._folder.glob("*.jsonl")) if self._folder.is_dir() else []:
             with path.open("rb") as file:
                 file.seek(self._offsets.get(path.name, 0))
                 data = file.read()
             whole = data[: data.rfind(b"\n") + 1]
             self._offsets[path.name] = self._offsets.get(path.name, 0) + len(whole)
-            entries.extend(_parse(whole, path.stem))
-        return sorted(entries, key=lambda entry: (entry.at_s, entry.writer, entry.number))
+            latest_s = 0.0
+            for entry in _parse(whole, path.stem):
+                latest_s = max(latest_s, entry.at_s)
+                entries.append((latest_s, entry))
+        return [entry for _, entry in sorted(entries, key=lambda pair: (pair[0], pair[1].writer, pair[1].number))]
 
 
 def _parse(data: bytes, writer: str) -> Iterator[Entry]:

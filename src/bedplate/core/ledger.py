@@ -13,14 +13,14 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bedplate.core.clock import Clock
 from bedplate.core.digest import canonical, digest_bytes
-from bedplate.core.errors import Busy, ChainBroken, Fenced, LedgerError
+from bedplate.core.errors import Busy, ChainBroken, Fenced, LedgerError, NotFound
 from bedplate.core.event import KINDS, SCHEMA, Draft, Event
 
 _TABLES = """
@@ -74,13 +74,17 @@ class Ledger:
         self.project = project
         self._clock = clock
         self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._database = sqlite3.connect(path, isolation_level=None, timeout=30.0)
         try:
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=30.0)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
+            for setting in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):  # erased bytes are overwritten
+                self._database.execute(f"PRAGMA {setting}")
             self.id = self._prepare()
         except sqlite3.DatabaseError as error:
+            self.close()
             raise LedgerError("the ledger cannot be opened", value=str(path), fix=f"restore a backup ({error})") from error
+        except LedgerError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Release the files."""
@@ -105,13 +109,15 @@ class Ledger:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
+            yield
             self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise LedgerError(
+                "the ledger cannot be written", value=str(self.path), fix=f"see to the disk and its space ({error})"
+            ) from error
         finally:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def append(self, drafts: Sequence[Draft], lease: Lease | None = None) -> list[Event]:
@@ -143,7 +149,7 @@ class Ledger:
         row = (seq, at_ms, draft.kind, SCHEMA, draft.subject, draft.key)
         link = _link_digest(head.digest, row, payload_digest)
         self._database.execute("INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?)", (*row, payload, payload_digest, link))
-        return Event(seq, at_ms / 1000, draft.kind, SCHEMA, draft.subject, draft.key, dict(draft.payload), link)
+        return Event(seq, at_ms / 1000, draft.kind, SCHEMA, draft.subject, draft.key, json.loads(payload), link)  # as `read` gives it
 
     def head(self) -> Head:
         """The end of the chain; before the first event, number 0 and the digest of the ledger's identity."""
@@ -151,41 +157,55 @@ class Ledger:
         return Head(row[0], row[1]) if row else Head(0, digest_bytes(self.id.encode()))
 
     def read(self, after: int = 0) -> Iterator[Event]:
-        """Events with `seq` above `after`, in order. An erased payload reads as an empty mapping."""
+        """Events with `seq` above `after`, in order. An erased payload reads as an empty mapping.
+
+        Raises ChainBroken for a payload that is no JSON any more; all other damage is found by `verify`.
+        """
         rows = self._database.execute(
             "SELECT seq, at_ms, kind, schema, subject, key, payload, digest FROM events WHERE seq > ? ORDER BY seq",
             (after,),
         ).fetchall()
         for seq, at_ms, kind, schema, subject, key, payload, link in rows:
-            values: Mapping[str, Any] = json.loads(payload) if payload is not None else {}
+            try:
+                values: Mapping[str, Any] = json.loads(payload) if payload is not None else {}
+            except ValueError as error:
+                raise _broken(f"event {seq} was changed", kind) from error
             yield Event(seq, at_ms / 1000, kind, schema, subject, key, values, link, erased=payload is None)
 
     def erase(self, seq: int, reason: str) -> None:
-        """Erase the payload of event `seq` for good and record that, with the reason. Its digest stays, so the chain verifies."""
+        """Erase the payload of event `seq` for good and record that, with the reason. Its digest stays, so the chain verifies.
+
+        Raises NotFound for a number that is no event's, and Busy while a reader keeps the old bytes in the write-ahead log; the event is
+        erased then, and the same call later removes those bytes too.
+        """
         with self._locked():
-            head = self.head()
-            draft = Draft("payload.erased", str(seq), {"seq": seq, "reason": reason})
+            if self.digest_at(seq) is None:
+                raise NotFound("no such event", value=seq, fix=f"events are numbered 1 to {self.head().seq}")
             self._database.execute("UPDATE events SET payload = NULL WHERE seq = ?", (seq,))
-            self._link(draft, head)
-        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._link(Draft("payload.erased", str(seq), {"seq": seq, "reason": reason}, key=f"erased/{seq}"), self.head())
+        if self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise Busy("a reader keeps the erased bytes in the write-ahead log", value=seq, fix="end it and erase the event again")
 
     def verify(self) -> Head:
         """Recompute the chain over the bytes as stored. Raises ChainBroken naming the first event that does not fit."""
         head = Head(0, digest_bytes(self.id.encode()))
+        unexplained: set[str] = set()  # payloads that are gone, until an event says that they were erased
         rows = self._database.execute(
             "SELECT seq, at_ms, kind, schema, subject, key, payload, payload_digest, digest FROM events ORDER BY seq"
         )
         for *row, payload, payload_digest, link in rows:
             if row[0] != head.seq + 1:
-                raise ChainBroken(f"event {head.seq + 1} is missing", value=row[0], fix="restore the newest backup that verifies")
+                raise _broken(f"event {head.seq + 1} is missing", row[0])
             changed = payload is not None and digest_bytes(payload) != payload_digest
             if changed or _link_digest(head.digest, tuple(row), payload_digest) != link:
-                raise ChainBroken(
-                    f"event {row[0]} was changed or reordered",
-                    value=row[2],
-                    fix="restore the newest backup that verifies",
-                )
+                raise _broken(f"event {row[0]} was changed or reordered", row[2])
+            if payload is None:
+                unexplained.add(str(row[0]))
+            if row[2] == "payload.erased":
+                unexplained.discard(row[4])
             head = Head(row[0], link)
+        if unexplained:
+            raise _broken(f"the payload of event {min(unexplained, key=int)} is gone, and no event says that it was erased", None)
         return head
 
     def digest_at(self, seq: int) -> str | None:
@@ -206,9 +226,8 @@ class Ledger:
 
     def backup(self, path: Path) -> None:
         """Copy the whole ledger to `path`, consistent while others write."""
-        with sqlite3.connect(path) as target:
+        with closing(sqlite3.connect(path)) as target:
             self._database.backup(target)
-        target.close()
 
     def lease(self, name: str) -> Lease | None:
         """The lease of that name, expired or not; None when nobody ever took it."""
@@ -225,7 +244,7 @@ class Ledger:
             free = present is None or present.expires_at_s <= self._clock.now() or present == broken
             if present is not None and not free:
                 raise Busy(f"the lease {name!r} is held", value=present.holder, fix="wait for its holder to end, or stop it")
-            taken = Lease(name, holder, (present.token if present else 0) + 1, self._clock.now() + duration_s)
+            taken = Lease(name, holder, (present.token if present else 0) + 1, self._until(duration_s))
             self._store(taken)
         return taken
 
@@ -233,7 +252,7 @@ class Ledger:
         """The same lease, longer. Raises Fenced when somebody else took it meanwhile."""
         with self._locked():
             self._check(lease)
-            renewed = Lease(lease.name, lease.holder, lease.token, self._clock.now() + duration_s)
+            renewed = Lease(lease.name, lease.holder, lease.token, self._until(duration_s))
             self._store(renewed)
         return renewed
 
@@ -244,8 +263,11 @@ class Ledger:
             if present is not None and present.token == lease.token:
                 self._store(Lease(lease.name, lease.holder, lease.token, 0.0))
 
+    def _until(self, duration_s: float) -> float:
+        return round((self._clock.now() + duration_s) * 1000) / 1000  # as it is stored, so that a lease equals what `lease` reads
+
     def _store(self, lease: Lease) -> None:
-        row = (lease.name, lease.holder, lease.token, int(lease.expires_at_s * 1000))
+        row = (lease.name, lease.holder, lease.token, round(lease.expires_at_s * 1000))
         self._database.execute("INSERT OR REPLACE INTO leases VALUES (?,?,?,?)", row)
 
     def _check(self, lease: Lease) -> None:
@@ -253,6 +275,10 @@ class Ledger:
         if present is None or present.token != lease.token:
             current = present.token if present else None
             raise Fenced(f"the lease {lease.name!r} has a newer token", value=current, fix="stop: somebody else drives this now")
+
+
+def _broken(what: str, value: object) -> ChainBroken:
+    return ChainBroken(what, value=value, fix="restore the newest backup that verifies")
 
 
 def _link_digest(previous: str, row: tuple[Any, ...], payload_digest: str) -> str:

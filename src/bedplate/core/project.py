@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -42,12 +42,13 @@ def load_project(root: Path, settings: Settings, overrides: Mapping[str, str] | 
     `overrides` maps `job.param` (or a bare parameter name that one job only has) to a YAML value.
     Raises SpecError with file, line, field, value and fix.
     """
+    root = root.resolve()
     folder = next((place for place in (root, *root.parents) if (place / PROJECT_FILE).is_file()), root)
     source = yaml_source.read(folder / PROJECT_FILE)
     _override(source, overrides or {})
     spec = validate(source)
     state = settings.state or folder / ".bedplate"
-    return Project(folder.resolve(), state.resolve(), spec)
+    return Project(folder, state.resolve(), spec)
 
 
 def validate(source: Source) -> ProjectSpec:
@@ -67,9 +68,15 @@ def _placed(source: Source, error: ValidationError) -> SpecError:
     first = error.errors()[0]
     path: FieldPath = tuple(part for part in first["loc"] if part != "[key]")
     value = first.get("input")
-    shown = value if isinstance(value, str | int | float | bool) else None
+    shown: object = value if isinstance(value, str | int | float | bool) else None
     what, fix = first["msg"].removeprefix("Value error, "), "see docs/reference/project-file.md"
-    if first["type"] == "extra_forbidden":
+    cause = getattr(first.get("ctx", {}).get("error"), "__cause__", None)
+    if first["type"] not in ("extra_forbidden", "missing"):
+        while path not in source.lines:  # pydantic also names the parts of a union and of a value that was wrapped
+            path = path[:-1]
+    if isinstance(cause, SpecError):
+        what, fix, shown = cause.what, cause.fix or fix, cause.value
+    elif first["type"] == "extra_forbidden":
         what, fix, shown = "unknown field", nearest(str(path[-1]), _fields_at(path[:-1])), path[-1]
     elif first["type"] == "missing":
         what, fix, shown = "a required field is missing", f"add `{path[-1]}:`", None
@@ -80,13 +87,15 @@ def _placed(source: Source, error: ValidationError) -> SpecError:
 
 def _fields_at(path: FieldPath) -> list[str]:
     kind: type[Declared] | None = ProjectSpec
+    chosen = False  # the next part is a name that the user chose: the kind stays
     for part in path:
-        if kind is None or not isinstance(part, str):
-            return []
-        field = {(info.alias or name): info for name, info in kind.model_fields.items()}.get(part)
-        if field is None:  # a name the user chose: the kind stays
+        if chosen:
+            chosen = False
             continue
-        kind = _declared_in(field.annotation)
+        field = {(info.alias or name): info for name, info in kind.model_fields.items()}.get(str(part)) if kind else None
+        if field is None:
+            return []
+        kind, chosen = _declared_in(field.annotation), get_origin(field.annotation) is dict
     return [info.alias or name for name, info in kind.model_fields.items()] if kind else []
 
 
@@ -99,14 +108,18 @@ def _declared_in(annotation: Any) -> type[Declared] | None:
 
 def _override(source: Source, overrides: Mapping[str, str]) -> None:
     jobs = source.values.get("jobs")
-    params = {name: job.setdefault("params", {}) for name, job in jobs.items() if isinstance(job, dict)} if isinstance(jobs, dict) else {}
+    declared = {name: job.get("params") for name, job in jobs.items() if isinstance(job, dict)} if isinstance(jobs, dict) else {}
+    params = {name: values for name, values in declared.items() if isinstance(values, dict)}
     for key, text in overrides.items():
         job, _, param = key.rpartition(".")
         owners = [job] if job else [name for name, values in params.items() if param in values]
         if len(owners) != 1 or param not in params.get(owners[0], {}):
             known = [f"{name}.{param}" for name, values in params.items() for param in values]
             raise SpecError("--set names no parameter of one job", value=key, fix=nearest(key, known))
-        params[owners[0]][param] = yaml.safe_load(text)
+        try:
+            params[owners[0]][param] = yaml_source.parse_value(text)
+        except yaml.YAMLError as error:
+            raise SpecError(f"--set {key}: not a YAML value", value=text, fix="put quotes around text with special characters") from error
 
 
 def _check_names(source: Source, spec: ProjectSpec) -> None:

@@ -25,7 +25,10 @@ FAILURES: Mapping[str, bool] = {  # failure class -> is trying again worth while
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands. `token` is that of the current attempt (0 before the first), `live` whether it is believed to run."""
+    """Where a run stands. `token` is that of the current attempt (0 before the first), `live` whether it is believed to run.
+
+    `ending` is the end that was decided and is not yet recorded.
+    """
 
     run: str
     status: RunStatus = "pending"
@@ -35,6 +38,7 @@ class RunState:
     max_restarts: int = 3
     checkpoint: Mapping[str, Any] | None = None
     stopping: Literal["no", "stop", "cancel"] = "no"
+    ending: Finish | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,13 @@ def advance(state: RunState, event: Event | Draft) -> tuple[RunState, list[Comma
         return state, []
     payload = event.payload
     if event.kind == "run.created":
+        if state.token > 0:
+            return state, []
         created = replace(state, max_restarts=payload.get("max_restarts", 3), checkpoint=payload.get("resume"))
         return created, [Start(1, created.checkpoint)]
-    if event.kind == "attempt.started" and payload["token"] == state.token + 1:
-        return replace(state, status="running", token=payload["token"], live=True), []
+    if event.kind == "attempt.started" and payload["token"] == state.token + 1 and not state.live and state.ending is None:
+        started = replace(state, status="running", token=payload["token"], live=True)
+        return started, [Stop(started.token, state.stopping)] if state.stopping != "no" else []
     if event.kind == "stop.requested":
         return _stop(state, payload.get("how", "stop"))
     if event.kind == "run.finished":
@@ -89,27 +96,32 @@ def advance(state: RunState, event: Event | Draft) -> tuple[RunState, list[Comma
 
 
 def pending_command(state: RunState) -> Command | None:
-    """The command that a loop which adopts this run must perform first: a start that was decided but not recorded."""
-    if state.status in ENDED or state.live:
+    """The command that a loop which adopts this run must perform first: the one that was decided last, if no event says it was done."""
+    if state.status in ENDED:
         return None
+    if state.live:
+        return Stop(state.token, state.stopping) if state.stopping != "no" else None
+    if state.ending is not None:
+        return state.ending
     if state.stopping != "no":
         return Finish("cancelled" if state.stopping == "cancel" else "stopped")
     return Start(state.token + 1, state.checkpoint)
 
 
 def _stop(state: RunState, how: Literal["stop", "cancel"]) -> tuple[RunState, list[Command]]:
-    stopping = replace(state, stopping=how)
-    if state.live:
-        return stopping, [Stop(state.token, how)]
-    return stopping, [Finish("cancelled" if how == "cancel" else "stopped")]
+    stopping = replace(state, stopping="cancel" if state.stopping == "cancel" else how)  # a cancel is never taken back
+    command = pending_command(stopping)
+    return stopping, [command] if command is not None else []
 
 
 def _ended(state: RunState, payload: Mapping[str, Any]) -> tuple[RunState, list[Command]]:
     status, failure, message = payload["status"], payload.get("failure"), payload.get("message", "")
     if status == "succeeded":
-        return state, [Finish("succeeded")]
-    if state.stopping != "no":
-        return state, [Finish("cancelled" if state.stopping == "cancel" else "stopped")]
-    if FAILURES.get(failure or "worker_lost", False) and state.restarts < state.max_restarts:
+        end = Finish("succeeded")
+    elif state.stopping != "no":
+        end = Finish("cancelled" if state.stopping == "cancel" else "stopped")
+    elif FAILURES.get(failure or "worker_lost", False) and state.restarts < state.max_restarts:
         return replace(state, restarts=state.restarts + 1), [Start(state.token + 1, state.checkpoint)]
-    return state, [Finish("failed", failure, message)]
+    else:
+        end = Finish("failed", failure, message)
+    return replace(state, ending=end), [end]

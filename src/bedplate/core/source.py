@@ -5,11 +5,13 @@ Does not know: what a project is; `spec` gives the values their meaning and asks
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from bedplate.core.errors import SpecError
 
@@ -37,27 +39,55 @@ class Source:
         return SpecError(what, file=self.file, line=self.line(path), field=field, value=value, fix=fix)
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values only. Reads `1e-3` as YAML 1.2 does, a number, and keeps the position of a value that has no Python form."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node. Raises ConstructorError with its position, also for `2013-13-45`, which looks like a date."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise ConstructorError(None, None, str(error), node.start_mark) from error
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+
+
+def parse_value(text: str) -> Any:
+    """The value that YAML text stands for, as in a project file. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+
+
 def parse(text: str, file: str) -> Source:
     """Parse YAML text.
 
     Raises SpecError with the line for bad syntax, for a field that is given twice and for a file that holds no mapping.
     """
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise SpecError(
-            f"not valid YAML: {error.problem}",
-            file=file,
-            line=mark.line + 1 if mark else 1,
-            fix="check the indentation, the quotes and the brackets on this line and the one before",
-        ) from error
-    if not isinstance(values, dict) or root is None:
-        raise SpecError("the file holds no mapping", file=file, line=1, fix="begin with `project: NAME`")
     lines: dict[FieldPath, int] = {}
-    _collect(root, (), lines, file)
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+        values = parse_value(text)
+        if not isinstance(values, dict) or root is None:
+            raise SpecError("the file holds no mapping", file=file, line=1, fix="begin with `project: NAME`")
+        _collect(root, (), lines, file)
+    except yaml.YAMLError as error:
+        raise _not_yaml(error, text, file) from error
+    except RecursionError as error:
+        raise SpecError(
+            "the file contains itself, or is nested too deep", file=file, line=1, fix="look for `*name` inside `&name`"
+        ) from error
     return Source(file, values, lines)
+
+
+def _not_yaml(error: yaml.YAMLError, text: str, file: str) -> SpecError:
+    fix = "check the indentation, the quotes and the brackets on this line and the one before"
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        return SpecError(f"not valid YAML: {error.problem}", file=file, line=mark.line + 1 if mark else 1, fix=fix)
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return SpecError("not valid YAML: a control character", file=file, line=line, value=chr(error.character), fix="remove it")
+    return SpecError(f"not valid YAML: {error}", file=file, line=1, fix=fix)
 
 
 def read(path: Path) -> Source:
@@ -72,6 +102,8 @@ def read(path: Path) -> Source:
         ) from error
     except UnicodeDecodeError as error:
         raise SpecError("the file is not UTF-8 text", file=str(path), line=1, fix="save it as UTF-8") from error
+    except OSError as error:
+        raise SpecError("the project file cannot be read", value=str(path), fix=f"make it a readable file ({error.strerror})") from error
     return parse(text, path.name)
 
 

@@ -13,7 +13,6 @@ Does not know: spines or requests (`data.join`, `data.online`).
 from __future__ import annotations
 
 import json
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from bedplate.data.keys import KNOWN_AT, OFFSET, PARTITION, Bools, Ints, column,
 QUANTA_PER_UNIT = 1_000_000  # of a float column; integer columns are summed as they are
 SIDECAR = "view.json"
 _FORMAT = 1
-_INT64_END = 2.0**63
+_SUM_END = 2.0**63 * (1 - 1e-6)  # compared with a float sum, hence the margin
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def materialize(name: str, feature: Feature, dataset: Dataset, table: pa.Table, 
     Raises DataError for an unknown column, a column that cannot be aggregated, or sums that leave 64 bits.
     """
     owner = feature.from_
-    known, is_known = microseconds(column(table, KNOWN_AT, owner))
+    known, is_known = microseconds(column(table, KNOWN_AT, owner), f"{owner}.{KNOWN_AT}")
     entity, entities = encode(table, feature.entity, owner)
     events = _Events(table, owner, known, entity, (entity >= 0) & is_known)
     made = _windowed(feature, dataset, events) if feature.aggregates else _asof(name, feature, dataset, events)
@@ -158,9 +157,10 @@ def quanta(values: npt.NDArray[Any], owner: str) -> Ints:
     Raises DataError for a float beyond 9.2e12, which does not fit 64 bits so.
     """
     if values.dtype.kind != "f":
-        return values.astype(np.int64)
-    scaled = np.rint(values * QUANTA_PER_UNIT)
-    if not bool(np.all(np.abs(scaled) < _INT64_END)):
+        return np.asarray(values, np.int64)
+    with np.errstate(over="ignore"):
+        scaled = np.rint(values * QUANTA_PER_UNIT)
+    if not bool(np.all(np.abs(scaled) < 2.0**63)):
         worst = float(values[np.argmax(np.abs(scaled))])
         raise DataError(f"a value of {owner} is too large to be summed exactly", value=worst, fix="derive a column in a larger unit")
     return scaled.astype(np.int64)
@@ -206,7 +206,7 @@ def _windowed(feature: Feature, dataset: Dataset, events: _Events) -> _Made:
         array = column(events.table, name, events.owner)
         kind = column_type(array.type, events.owner)
         if kind not in ("int", "float", "bool"):
-            raise DataError("a column that is no number cannot be aggregated", value=f"{events.owner}.{name}: {kind}", fix="derive a number from it")
+            raise DataError(f"{events.owner}.{name} is no number to aggregate", value=kind, fix="derive a number from it")
         counted, amounts = _amounts(array, f"{events.owner}.{name}")
         aggregated.append(Aggregated(name, aggregates, QUANTA_PER_UNIT if kind == "float" else 1))
         numbers += [counted, amounts]
@@ -218,7 +218,7 @@ def _windowed(feature: Feature, dataset: Dataset, events: _Events) -> _Made:
     return _Made(tables, aggregated=tuple(aggregated))
 
 
-def _amounts(array: pa.Array, owner: str) -> tuple[Ints, Ints]:
+def _amounts(array: Any, owner: str) -> tuple[Ints, Ints]:
     valid = validity(array)
     values = array.fill_null(False if pa.types.is_boolean(array.type) else 0).to_numpy(zero_copy_only=False)
     if values.dtype.kind == "f":
@@ -239,7 +239,7 @@ def _prefix(groups: Ints, known: Ints, numbers: Sequence[Ints], counted: Bools) 
     columns = {"group": group[ends], "at": at[ends]}
     for place, number in enumerate(numbers):
         ordered = number[rows]
-        if len(starts) and np.add.reduceat(np.abs(ordered.astype(np.float64)), starts).max() >= _INT64_END:
+        if len(starts) and np.add.reduceat(np.abs(ordered.astype(np.float64)), starts).max() >= _SUM_END:
             raise DataError("the sum of a column leaves 64 bits", fix="derive a column in a larger unit")
         running = np.cumsum(ordered)
         before = np.repeat(running[starts] - ordered[starts], sizes)
@@ -251,7 +251,7 @@ def _asof(name: str, feature: Feature, dataset: Dataset, events: _Events) -> _Ma
     table = events.table
     event, has_event = events.known, np.ones(table.num_rows, bool)
     if dataset.event_time:
-        event, has_event = microseconds(column(table, dataset.event_time, events.owner))
+        event, has_event = microseconds(column(table, dataset.event_time, events.owner), f"{events.owner}.{dataset.event_time}")
     key = np.full(table.num_rows, -1, np.int64)
     tables: dict[str, pa.Table] = {}
     if dataset.key:
@@ -268,9 +268,8 @@ def _asof(name: str, feature: Feature, dataset: Dataset, events: _Events) -> _Ma
     last = np.append((np.diff(group) != 0) | (np.diff(at) != 0), True) if len(ordered) else np.zeros(0, bool)
     prefix = {"group": group[last], "at": at[last], "best": best[last], "other": other[last], "key": key[by_rank][best[last]]}
     tables["prefix"] = pa.table(prefix)
-    columns = {value: column(table, value, events.owner).take(pa.array(by_rank)) for value in feature.columns}
-    tables["values"] = pa.table(columns)
-    return _Made(tables, value_types=tuple(column_type(array.type, name) for array in columns.values()))
+    tables["values"] = pa.table({value: column(table, value, events.owner) for value in feature.columns}).take(by_rank)
+    return _Made(tables, value_types=tuple(column_type(field.type, name) for field in tables["values"].schema))
 
 
 def _runners_up(group: Ints, rank: Ints, key: Ints) -> Ints:

@@ -25,7 +25,7 @@ _MICROSECONDS = pa.timestamp("us", tz="UTC")
 _MOST_CODES = 2**62
 
 
-def column(table: pa.Table, name: str, owner: str) -> pa.Array:
+def column(table: pa.Table, name: str, owner: str) -> pa.Array[Any]:
     """One column as one array of a plain type: string, int64, float64, bool or timestamp[us, UTC].
 
     `owner` names the table in errors. Raises DataError when it has no such column, or one of another type.
@@ -47,12 +47,14 @@ def column_type(arrow: pa.DataType, owner: str) -> ColumnType:
     raise DataError(f"{owner} has a type that features cannot hold", value=str(arrow), fix="use string, int, float, bool or timestamp")
 
 
-def microseconds(array: pa.Array) -> tuple[Ints, Bools]:
-    """Timestamps as int64 microseconds since the epoch, UTC (0 where null), and where they are not null."""
+def microseconds(array: pa.Array[Any], owner: str) -> tuple[Ints, Bools]:
+    """Timestamps as int64 microseconds since the epoch, UTC (0 where null), and where they are not null. Raises DataError for others."""
+    if not pa.types.is_timestamp(array.type):
+        raise DataError(f"{owner} is no time", value=str(array.type), fix="declare it as timestamp")
     return array.cast(_MICROSECONDS).cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False), validity(array)
 
 
-def validity(array: pa.Array) -> Bools:
+def validity(array: pa.Array[Any]) -> Bools:
     """True where a value is not null, shape [rows]."""
     return np.asarray(array.is_valid().to_numpy(zero_copy_only=False))
 
@@ -106,7 +108,7 @@ def lookup(distinct: pa.Table, table: pa.Table, owner: str) -> tuple[Ints, Bools
     return np.where(matches, order[place], -1), present
 
 
-def texts(table: pa.Table) -> pa.Array:
+def texts(table: pa.Table) -> pa.Array[Any]:
     """Each row as canonical JSON, a list of its values in order of columns: timestamps as microseconds, NaN as null."""
     parts = [_column_texts(table.column(name).combine_chunks()) for name in table.column_names]
     joined = pc.binary_join_element_wise(*parts, ",")
@@ -118,7 +120,7 @@ def text(values: Sequence[Any]) -> str:
     return json.dumps(list(values), separators=(",", ":"), ensure_ascii=False)
 
 
-def _key_column(table: pa.Table, name: str, owner: str) -> pa.Array:
+def _key_column(table: pa.Table, name: str, owner: str) -> pa.Array[Any]:
     array = column(table, name, owner)
     if pa.types.is_floating(array.type):
         raise DataError("a float can be no part of a key or entity", value=f"{owner}.{name}", fix="declare it as int or string")
@@ -137,7 +139,7 @@ def _compress(known: Ints, codes: Ints, found: Bools) -> tuple[Ints, Ints, Bools
     return dense, place, found & (values[place] == codes)
 
 
-def _column_texts(array: pa.Array) -> pa.Array:
+def _column_texts(array: pa.Array[Any]) -> pa.Array[Any]:
     if pa.types.is_timestamp(array.type):
         array = array.cast(pa.int64())
     if pa.types.is_integer(array.type) or pa.types.is_boolean(array.type):
@@ -148,7 +150,7 @@ def _column_texts(array: pa.Array) -> pa.Array:
 
 
 def _json(value: object) -> str:
-    return "null" if value != value else json.dumps(value, ensure_ascii=False)  # noqa: PLR0124 - only NaN differs from itself
+    return "null" if value != value else json.dumps(value, ensure_ascii=False)  # only NaN differs from itself
 
 
 _TYPES: tuple[tuple[Any, ColumnType], ...] = (

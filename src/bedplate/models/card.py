@@ -80,12 +80,9 @@ def _metrics(facts: Mapping[str, Any]) -> list[str]:
 def _decision(decision: Mapping[str, Any] | None) -> list[str]:
     if decision is None:
         return []
-    rows = [
-        (f"`{check['text']}`", "yes" if check["holds"] else "no", check["left"], check["right"], check["note"])
-        for check in decision["checks"]
-    ]
-    checks = _table(("rule", "holds", "left", "right", "note"), rows)
-    return [f"**{'Promoted' if decision['promoted'] else 'Not promoted'}.** {_text(decision['why'])}", *(["", *checks] if checks else [])]
+    header = ("text", "holds", "left", "right", "note")
+    checks = _table(("rule", *header[1:]), [[check[name] for name in header] for check in decision["checks"]])
+    return [f"{_text(decision['why'])}.", *(["", *checks] if checks else [])]
 
 
 def _pairs(values: Mapping[str, Any]) -> list[str]:

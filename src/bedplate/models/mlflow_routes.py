@@ -111,6 +111,7 @@ class MlflowRoutes:
             ("POST", "runs/log-batch"): self._log_batch,
             ("GET", "metrics/get-history"): self._history,
             ("GET", "artifacts/list"): self._list,
+            ("POST", "logged-models/search"): lambda _: {"models": []},  # the client looks here, too, when it lists artifacts
         }
 
     def handle(self, method: str, path: str, query: Mapping[str, str], body: bytes) -> Answer:
@@ -134,22 +135,12 @@ class MlflowRoutes:
         """Take an upload to `path`: the file appears whole, when the last block came, or not at all."""
         try:
             target = self._place(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write(target, blocks)
         except _Refused as error:
             return refusal(error.status, error.code, error.message)
-        beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("xb") as file:
-                for block in blocks:
-                    file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             return refusal(400, "INVALID_PARAMETER_VALUE", f"a file and a folder cannot have one name: {error.strerror}")
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_folder(target.parent)
         return _json(200, {})
 
     def _experiment_get(self, _query: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,9 +195,7 @@ class MlflowRoutes:
 
     def _search(self, body: Mapping[str, Any]) -> dict[str, Any]:
         wanted = _conditions(str(body.get("filter", "")))
-        runs = [
-            run for run in reversed(self._runs.values()) if all(getattr(run, part).get(key) == value for part, key, value in conditions)
-        ]
+        runs = [run for run in reversed(self._runs.values()) if all(getattr(run, part).get(key) == value for part, key, value in wanted)]
         return {"runs": [_run_json(run) for run in runs[: int(body.get("max_results", 1000))]]}
 
     def _log_batch(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -310,6 +299,7 @@ def serve_mlflow(routes: MlflowRoutes) -> Iterator[Mapping[str, str]]:
                 "MLFLOW_TRACKING_USERNAME": USER,
                 "MLFLOW_TRACKING_PASSWORD": password,
                 "MLFLOW_RUN_ID": routes.run_id,
+                "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # there is no page behind this address
             }
         finally:
             server.shutdown()
@@ -367,15 +357,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _blocks(self) -> Iterator[bytes]:
-        """The request's body, by Content-Length or chunked (RFC 9112, section 7.1)."""
-        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+        """The request's body, by Content-Length or chunked (RFC 9112, section 7.1); a broken one ends the connection."""
+        try:
+            if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                yield from self._exactly(_number(self.headers.get("Content-Length", "0").encode(), 10))
+                return
             while size := _number(self.rfile.readline(1024).split(b";")[0], 16):
                 yield from self._exactly(size)
                 self.rfile.readline(1024)
             while self.rfile.readline(1024).strip():
                 pass
-            return
-        yield from self._exactly(_number(self.headers.get("Content-Length", "0").encode(), 10))
+        except _Refused:
+            self.close_connection = True
+            raise
 
     def _exactly(self, size: int) -> Iterator[bytes]:
         while size > 0:
@@ -393,6 +387,21 @@ def refusal(status: int, code: str, message: str) -> Answer:
 
 def _json(status: int, value: object) -> Answer:
     return Answer(status, _JSON, json.dumps(value).encode())
+
+
+def _write(target: Path, blocks: Iterable[bytes]) -> None:
+    """Stream to a file beside `target`, then rename: an upload can be larger than the shim's memory."""
+    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    with beside.open("xb") as file:
+        try:
+            file.writelines(blocks)
+            file.flush()
+            os.fsync(file.fileno())
+            beside.replace(target)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+    sync_folder(target.parent)
 
 
 def _whole(blocks: Iterable[bytes]) -> bytes:

@@ -28,7 +28,7 @@ from bedplate.core.atomic import write_bytes
 from bedplate.core.errors import DataError
 
 COMPACTED = "compacted.parquet"
-COMPACT_EVERY = 256
+COMPACT_EVERY = 128
 _COVERED = b"bedplate.covered"
 _CHUNK = re.compile(r"(?P<token>\d{6,})-(?P<writer>[\w.-]+)-(?P<first>\d{12,})-(?P<last>\d{12,})\.parquet")
 _RUN = re.compile(r"[A-Za-z0-9][\w.-]{0,255}")

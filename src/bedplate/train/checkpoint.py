@@ -83,7 +83,7 @@ def load(folder: Path, expected_digest: str) -> Content:
     for name, facts in json.loads(manifest)["files"].items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != facts["bytes"] or digest_file(path) != facts["blake3"]:
-            raise CheckpointError("a checkpoint's file is missing or damaged", value=str(path), fix="an older checkpoint is used where there is one")
+            raise CheckpointError("a checkpoint's file is missing or damaged", value=str(path))
     tree = json.loads(_read(folder / TREE_FILE))
     try:
         tensors = load_file(folder / TENSORS_FILE)
@@ -110,12 +110,10 @@ def newest(attempt: Attempt, journal: JournalWriter) -> tuple[Content, Mapping[s
 class CheckpointWriter:
     """Writes checkpoints of one attempt in the background; the training step waits only while tensors are copied."""
 
-    def __init__(self, attempt: Attempt, journal: JournalWriter, restored: Mapping[str, Any] | None = None) -> None:
-        """`restored` is how the checkpoint is known that the attempt went on from: what the first new one can be followed back to."""
+    def __init__(self, attempt: Attempt, journal: JournalWriter) -> None:
         self._folder = attempt.path / "checkpoints"
         self._state = Path(attempt.state)
         self._journal = journal
-        self._before = [restored] if restored else []
         self._own: list[Path] = []
         self._staging: Tensors = {}
         self._thread: Thread | None = None
@@ -153,7 +151,7 @@ class CheckpointWriter:
             self._staging[name] = buffer.copy_(tensor, non_blocking=True)
         if not any(tensor.is_cuda for tensor in tensors.values()):
             return None
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         return event
 
@@ -167,9 +165,8 @@ class CheckpointWriter:
             self._journal.write("message", text=f"checkpoint of step {position.step} could not be written: {error}")
             return
         known = {"step": position.step, "location": str(folder.relative_to(self._state)), "digest": manifest_digest}
-        self._journal.write("checkpoint", **known, epoch=position.epoch, position=position.sample, previous=self._before)
+        self._journal.write("checkpoint", **known, epoch=position.epoch, position=position.sample)
         self._journal.sync()
-        self._before = [known]
         self._own.append(folder)
         while len(self._own) > KEPT:
             shutil.rmtree(self._own.pop(0), ignore_errors=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from bedplate.core.attempt import Attempt
 
@@ -30,8 +31,8 @@ class Group:
         """
         if attempt.world_size > 1:
             host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-            store = dist.TCPStore(host, port, attempt.world_size, is_master=False)
-            prefixed = dist.PrefixStore(f"attempt-{attempt.token}", store)
+            store = TCPStore(host, port, attempt.world_size, is_master=False)
+            prefixed = PrefixStore(f"attempt-{attempt.token}", store)
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, store=prefixed, rank=rank, world_size=attempt.world_size)
         return Group(rank, attempt.world_size)

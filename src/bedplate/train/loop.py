@@ -1,29 +1,32 @@
 """The training loop behind `run.batches(..., state=...)`: restore, go through the epochs, meet, checkpoint, stop on notice.
 
 Ranks meet every few steps, about five times a second: one small all-reduce tells all of them whether to stop, to write a checkpoint
-and to bring metrics home, and how many steps the next stretch has. Only then do wall clocks and signals matter, so every rank acts at
-the same step and the numbers trained do not depend on them.
+and to bring metrics home, and how many steps the next stretch has. Only there do wall clocks and signals matter, so every rank acts at
+the same step, and the numbers trained do not depend on them.
 Does not know: user code, or how a batch becomes tensors.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from bedplate.core.atomic import confined
 from bedplate.core.attempt import Attempt
 from bedplate.core.errors import CheckpointError, JobError
 from bedplate.core.journal import JournalWriter
 from bedplate.core.protocols import Feed
-from bedplate.train.checkpoint import CheckpointWriter, Content, Position, newest
+from bedplate.train.checkpoint import CheckpointWriter, Content, Position, load, newest
 from bedplate.train.distributed import Group
 from bedplate.train.metrics import MetricBuffer
-from bedplate.train.notice import Stopped, StopNotice
+from bedplate.train.notice import StopNotice, Stopped
 from bedplate.train.preprocess import Columns
 from bedplate.train.tree import generators, restore_generators
 
@@ -34,40 +37,143 @@ LONGEST_STRETCH = 1024
 CHECKPOINT_EVERY_S = 30.0
 
 
+def bare(state: Any) -> Any:
+    """A module without the wrapper that shares its gradients, so that its names do not depend on the world size."""
+    return state.module if isinstance(state, DistributedDataParallel) else state
+
+
+class Keeper:
+    """The checkpoints of one attempt over all its stateful loops: what was restored, the writer (of rank 0), the steps so far."""
+
+    def __init__(self, attempt: Attempt, journal: JournalWriter, group: Group, device: torch.device) -> None:
+        """Load the newest whole checkpoint: rank 0 chooses, all take the same. Raises CheckpointError when it is lost in between."""
+        self.loops = 0
+        self.steps = 0
+        self._group = group
+        self._device = device
+        self._every_s = float(attempt.spec.get("checkpoint_every_s", CHECKPOINT_EVERY_S))
+        self._saved_at_s = time.monotonic()
+        found = newest(attempt, journal) if group.rank == 0 else None
+        self._restored: Content | None
+        self._restored, known = found or (None, None)
+        self._writer = CheckpointWriter(attempt, journal)
+        if attempt.checkpoint is not None:
+            chosen = json.loads(group.broadcast(json.dumps(known).encode()))
+            if chosen is not None and self._restored is None:
+                self._restored = load(confined(Path(attempt.state), chosen["location"]), chosen["digest"])
+
+    def restore(self, loop: int, state: Sequence[Any], facts: Mapping[str, Any]) -> Position | None:
+        """Put the restored checkpoint into `state` and say where to go on; None when the whole of this loop is behind it."""
+        found = self._restored
+        if found is None or found.position.loop < loop:
+            return Position(loop, 0, 0, self.steps)
+        self.steps = found.position.step
+        if found.position.loop > loop:
+            return None
+        if len(found.states) != len(state) or dict(found.facts) != dict(facts):
+            value = {**found.facts, "states": len(found.states)}
+            raise CheckpointError("the checkpoint is of another loop", value=value, fix="keep split, batch_size, seed, state")
+        for target, values in zip(state, found.states, strict=True):
+            bare(target).load_state_dict(values)
+        if self._group.rank < len(found.generators):
+            restore_generators(found.generators[self._group.rank], self._device)
+        self._restored = None
+        return found.position
+
+    def due(self) -> bool:
+        """Whether rank 0 wants a checkpoint now."""
+        waited_s = time.monotonic() - self._saved_at_s
+        return self._group.rank == 0 and waited_s >= self._every_s and not self._writer.busy
+
+    def save(self, position: Position, state: Sequence[Any], facts: Mapping[str, Any]) -> None:
+        """Begin a checkpoint. Every rank calls this at the same step."""
+        self._saved_at_s = time.monotonic()
+        gathered = self._group.gather(json.dumps(generators(self._device)).encode())
+        if self._group.rank == 0:
+            states = [bare(each).state_dict() for each in state]
+            self._writer.begin(Content(position, states, [json.loads(each) for each in gathered], facts))
+
+    def wait(self) -> None:
+        """Return when nothing is being written."""
+        self._writer.wait()
+
+
 @dataclass(frozen=True)
 class Pass:
-    """Which rows, how often, in what order. `batch_size` counts samples over all ranks."""
+    """Which rows, how often, how many at a time (`batch_size` counts samples over all ranks), in the order of which seed."""
 
     split: str
     epochs: int
     batch_size: int
     seed: int
 
+    def facts(self) -> dict[str, Any]:
+        """What must be equal for a position to mean the same."""
+        return {"split": self.split, "batch_size": self.batch_size, "seed": self.seed}
 
-class Keeper:
-    """The checkpoints of one attempt over all its loops: what was restored, the writer (of rank 0), the steps so far."""
 
-    def __init__(self, attempt: Attempt, journal: JournalWriter, group: Group, device: torch.device) -> None:
-        """Find the newest whole checkpoint. Rank 0 chooses, and all load the same."""
-        self.journal = journal
-        self.group = group
-        self.device = device
-        self.every_s = float(attempt.spec.get("checkpoint_every_s", CHECKPOINT_EVERY_S))
-        self.loops = 0
-        self.steps = 0
-        found = newest(attempt, journal) if group.rank == 0 else None
-        self.restored, known = found or (None, None)
-        self.writer = CheckpointWriter(attempt, journal, known)
-        self._saved_at_s = time.monotonic()
+@dataclass
+class TrainingLoop:
+    """One stateful loop. `encode` turns columns into tensors on the run's device; `progress` is told samples done, all samples, a note."""
 
-    def due(self) -> bool:
-        """Whether rank 0 wants a checkpoint now."""
-        return self.group.rank == 0 and not self.writer.busy and time.monotonic() - self._saved_at_s >= self.every_s
+    over: Pass
+    state: Sequence[Any]
+    feed: Feed
+    encode: Callable[[Columns], Batch]
+    progress: Callable[[int, int, str], None]
+    group: Group
+    notice: StopNotice
+    metrics: MetricBuffer
+    keeper: Keeper
 
-    def save(self, position: Position, state: Sequence[Any], facts: Mapping[str, Any]) -> None:
-        """Begin a checkpoint. Every rank calls this at the same step."""
-        self._saved_at_s = time.monotonic()
-        gathered = self.group.gather(encode_json(generators(self.device)))
-        if self.group.rank == 0:
-            states = [bare(each).state_dict() for each in state]
-            self.writer.begin(Content(position, states, [decode_json(each) for each in gathered], facts))
+    def batches(self) -> Iterator[Batch]:
+        """The batches of this rank. Raises JobError for a batch size that cannot be dealt out, and Stopped on notice."""
+        over = self.over
+        per_epoch = self._rows_per_epoch()
+        self._loop, self.keeper.loops = self.keeper.loops, self.keeper.loops + 1
+        self._stretch, self._since_meeting, self._met_at_s = 1, 0, time.monotonic()
+        position = self.keeper.restore(self._loop, self.state, over.facts())
+        if position is None:
+            return
+        with self.notice.deferred():
+            for epoch in range(position.epoch, over.epochs):
+                start = position.sample if epoch == position.epoch else 0
+                for each in self._epoch(epoch, start):
+                    self.keeper.steps += 1
+                    yield self.encode(each.columns)
+                    position = Position(self._loop, epoch, each.position, self.keeper.steps)
+                    self.progress(epoch * per_epoch + each.position, over.epochs * per_epoch, f"epoch {epoch + 1} of {over.epochs}")
+                    self._since_meeting += 1
+                    if self._since_meeting >= self._stretch:
+                        self._meet(position)
+            self._meet(position)
+
+    def _epoch(self, epoch: int, start: int) -> Iterator[Any]:
+        rank, world_size = self.group.rank, self.group.world_size
+        size, seed = self.over.batch_size, self.over.seed
+        return self.feed.batches(self.over.split, batch_size=size, rank=rank, world_size=world_size, epoch=epoch, seed=seed, start=start)
+
+    def _rows_per_epoch(self) -> int:
+        size, rows = self.over.batch_size, self.feed.rows(self.over.split)
+        if size <= 0 or size % self.group.world_size:
+            raise JobError("the batch size cannot be dealt out to the ranks", value=size, fix=f"use a multiple of {self.group.world_size}")
+        if size > rows:
+            raise JobError(f"a batch is larger than the {self.over.split!r} split", value=size, fix=f"use at most {rows}")
+        return rows // size * size
+
+    def _meet(self, position: Position) -> None:
+        """Agree on what to do after this step, and do it. All but the notice is for rank 0 to say."""
+        now = time.monotonic()
+        step_s = (now - self._met_at_s) / max(self._since_meeting, 1)
+        mine = [self.keeper.due(), self.metrics.due(), step_s] if self.group.rank == 0 else [0, 0, 0.0]
+        stop, save, flush, step_s = self.group.agree([self.notice.given, *mine])
+        longest = min(LONGEST_STRETCH, 4 * self._stretch)  # the first steps are no measure of the others
+        self._stretch = max(1, min(longest, int(MEET_EVERY_S / max(step_s, 1e-6))))
+        self._since_meeting, self._met_at_s = 0, now
+        if flush or stop:
+            self.metrics.flush()
+        if save or stop:
+            self.keeper.save(position, self.state, self.over.facts())
+        if stop:
+            self.keeper.wait()
+            raise Stopped

@@ -177,7 +177,7 @@ def fit(feed: Feed, split: str = "train") -> Preprocessing:
     Raises DataError for a split without rows, or values too large to have a standard deviation.
     """
     if not feed.rows(split):
-        raise DataError("there are no rows to fit preprocessing on", value=split, fix="check the join of the label and the split's fractions")
+        raise DataError("there are no rows to fit preprocessing on", value=split, fix="check the label's join and the split")
     columns, schema = feed.columns(split), feed.schema
     return Preprocessing(
         tuple(_fit_scale(name, columns[name]) for name in schema.numeric),
@@ -200,7 +200,7 @@ def _fit_scale(name: str, values: npt.NDArray[Any]) -> Scale:
 
 def _fit_vocabulary(name: str, codes: npt.NDArray[Any], strings: Sequence[str]) -> Vocabulary:
     seen = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=1))
-    return Vocabulary(name, tuple(sorted({strings[code] for code in seen} if len(strings) else set())))
+    return Vocabulary(name, tuple(sorted({strings[code] for code in seen.tolist()} if len(strings) else set())))
 
 
 def _table(vocabulary: Vocabulary, strings: Sequence[str]) -> npt.NDArray[np.int64]:

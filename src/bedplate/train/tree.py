@@ -56,13 +56,13 @@ def unflatten(tree: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 def seed_everything(seed: int) -> None:
     """Seed the global generators of torch (every device), numpy and Python."""
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - user code draws from the global generator
+    np.random.seed(seed % 2**32)
     random.seed(seed)
 
 
 def generators(device: torch.device) -> dict[str, Any]:
     """The states of those generators in this process, as JSON."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - as above
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "torch": _encoded(torch.get_rng_state().numpy()),
         "cuda": _encoded(torch.cuda.get_rng_state(device).numpy()) if device.type == "cuda" else None,
@@ -77,7 +77,7 @@ def restore_generators(state: Mapping[str, Any], device: torch.device) -> None:
     if state["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(_decoded(state["cuda"]), device)
     kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, np.frombuffer(base64.b64decode(keys), dtype="<u4"), *rest))  # noqa: NPY002 - as above
+    np.random.set_state((kind, np.frombuffer(base64.b64decode(keys), dtype="<u4"), *rest))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
 

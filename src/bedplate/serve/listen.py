@@ -1,0 +1,120 @@
+"""Listening: a loopback socket, and an ASGI application served on it until the process is told to stop.
+
+A new replica binds the port of the one before (SO_REUSEPORT) and takes connections once it listens, while the old one finishes what it
+has begun. Nothing but a loopback address is bound: beyond the machine there is neither authentication nor encryption yet.
+Does not know: what the application answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from bedplate.core.errors import BedplateError, Busy
+
+LOOPBACK = "127.0.0.1"
+GRACE_S = 10
+BACKLOG = 1024
+
+
+def bind(port: int, host: str = LOOPBACK) -> socket.socket:
+    """A bound TCP socket that does not listen yet; port 0 takes a free one (see `getsockname`).
+
+    Raises BedplateError for an address that other machines can reach, and Busy when a stranger holds the port.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError as error:
+        raise BedplateError("an endpoint listens on an address, not a name", value=host, fix=f"use {LOOPBACK}") from error
+    if not address.is_loopback:
+        raise BedplateError(
+            "an endpoint listens on loopback only", value=host, fix=f"use {LOOPBACK}, and a proxy with TLS and authentication before it"
+        )
+    sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "SO_REUSEPORT"):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise Busy("the port of the endpoint cannot be bound", value=port, fix="end what holds it, or declare another `port:`") from error
+    return sock
+
+
+class Listener(uvicorn.Server):
+    """Serves `app` on `sock`. `run` blocks until SIGTERM or SIGINT, or `stop` from any thread; requests under way are answered first.
+
+    `on_ready` is called with the port when connections are taken, `on_stop` when the last answer left.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        sock: socket.socket,
+        *,
+        on_ready: Callable[[int], None],
+        on_stop: Callable[[], None] = lambda: None,
+        grace_s: int = GRACE_S,
+    ) -> None:
+        """Nothing is started. `grace_s` bounds how long requests under way may still take."""
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=grace_s,
+                ws="none",
+                proxy_headers=False,
+            )
+        )
+        self._sock = sock
+        self._on_ready = on_ready
+        self._on_stop = on_stop
+
+    def serve_until_stopped(self) -> None:
+        """Serve; returns after the socket is closed and `on_stop` returned."""
+        try:
+            asyncio.run(self.serve([self._sock]))
+        finally:
+            self._sock.close()
+            self._on_stop()
+
+    def stop(self) -> None:
+        """Take no more connections, finish, return from `serve_until_stopped`."""
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, then say that the endpoint is ready."""
+        port = int(self._sock.getsockname()[1])
+        await super().startup(sockets)
+        self._on_ready(port)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but a signal that was obeyed is not raised again: the process ends as it likes, after its answers are stored."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def run(app: Any, sock: socket.socket, on_ready: Callable[[int], None], on_stop: Callable[[], None], grace_s: int = GRACE_S) -> None:
+    """Serve `app` on `sock` in this thread until the process is told to stop."""
+    Listener(app, sock, on_ready=on_ready, on_stop=on_stop, grace_s=grace_s).serve_until_stopped()

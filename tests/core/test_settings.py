@@ -1,0 +1,40 @@
+"""Settings: what the environment says, what holds without it, and what a child process is given."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bedplate.core.settings import SETTINGS, Settings, child_environment, read_settings
+
+
+def test_without_any_setting_all_that_outlives_a_project_is_in_the_home_folder() -> None:
+    assert read_settings({}) == Settings(home=Path.home() / ".bedplate", state=None)
+    assert read_settings({"BEDPLATE_HOME": "", "BEDPLATE_STATE": ""}) == read_settings({})
+
+
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BEDPLATE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BEDPLATE_STATE", "~/state")
+    assert read_settings() == Settings(home=tmp_path / "home", state=Path.home() / "state")
+
+
+def test_the_list_of_settings_is_what_is_read() -> None:
+    class Recorder(dict[str, str]):
+        def get(self, key: str, default: object = None) -> None:  # type: ignore[override]
+            asked.add(key)
+
+    asked: set[str] = set()
+    read_settings(Recorder())
+    assert asked == set(SETTINGS)
+
+
+def test_a_child_gets_this_environment_and_the_additions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEPT", "1")
+    monkeypatch.setenv("REPLACED", "1")
+    environment = child_environment({"REPLACED": "2", "ADDED": "3"})
+    script = "import os; print(os.environ['KEPT'], os.environ['REPLACED'], os.environ['ADDED'])"
+    assert subprocess.check_output([sys.executable, "-c", script], env=environment, text=True).split() == ["1", "2", "3"]

@@ -1,0 +1,184 @@
+"""The declared models: what is accepted, what it defaults to, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bedplate.core.spec import Dataset, Endpoint, Feature, Inputs, Job, Model, ProjectSpec, Resources, Split
+
+
+def test_a_dataset_from_a_stream_knows_its_topic() -> None:
+    assert Dataset(source="log://departures").topic == "departures"
+    assert Dataset(source="data/weather.csv.gz").topic is None
+    assert Dataset(source="a").backfill == "untrusted"
+
+
+@pytest.mark.parametrize("source", ["", "kafka://a", "s3://bucket/x", "log://", "log://Upper", "log://a b", "log://../x", "log:///x"])
+def test_a_source_that_cannot_be_read(source: str) -> None:
+    with pytest.raises(ValidationError):
+        Dataset(source=source)
+
+
+def test_what_is_declared_never_changes() -> None:
+    with pytest.raises(ValidationError):
+        Dataset(source="a").source = "b"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["a", "a-b_c", "a1", "a" * 63])
+def test_a_name(name: str) -> None:
+    assert ProjectSpec(project=name).project == name
+
+
+@pytest.mark.parametrize("name", ["", "A", "1a", "-a", "a.b", "a/b", "../a", "a b", "a\n", "a@1", "a" * 64, "é"])
+def test_what_is_no_name(name: str) -> None:
+    with pytest.raises(ValidationError):
+        ProjectSpec(project=name)
+
+
+WINDOWS = {"windows": ["6h"], "aggregates": {"gain": ["mean"]}}
+
+
+def test_a_feature_is_windows_with_aggregates_or_columns() -> None:
+    feature = Feature.model_validate({"from": "arrivals", "entity": "origin", **WINDOWS})
+    assert (feature.from_, feature.entity, feature.windows) == ("arrivals", ("origin",), ("6h",))
+    assert Feature.model_validate({"from": "a", "entity": ["x", "y"], "columns": ["z"]}).entity == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"windows": ["6h"]},
+        {"aggregates": {"gain": ["mean"]}},
+        {**WINDOWS, "columns": ["z"]},
+        {**WINDOWS, "windows": ["6 parsecs"]},
+        {**WINDOWS, "aggregates": {"gain": ["median"]}},
+        {**WINDOWS, "entity": []},
+        {**WINDOWS, "from": None},
+    ],
+)
+def test_what_is_no_feature(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Feature.model_validate({"from": "a", "entity": "x", **values})
+
+
+@pytest.mark.parametrize(("given_", "fraction"), [("20%", 0.2), (" 12.5% ", 0.125), (0.2, 0.2), ("0.2", 0.2), (0, 0.0)])
+def test_a_part_of_the_rows(given_: object, fraction: float) -> None:
+    assert Split.model_validate({"test": given_, "valid": 0}).test == pytest.approx(fraction)
+
+
+@pytest.mark.parametrize("values", [{"test": "100%"}, {"valid": 0.5, "test": 0.5}, {"test": -0.1}, {"test": "x%"}, {"test": float("nan")}])
+def test_parts_that_leave_nothing_to_train_on(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Split.model_validate(values)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_split_is_accepted_exactly_when_rows_remain(valid: float, test: float) -> None:
+    try:
+        Split(valid=valid, test=test)
+    except ValidationError:
+        assert valid + test >= 1
+    else:
+        assert valid + test < 1
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [("0..1", 0, 1), ("2", 2, 2), (1, 1, 1), ("0", 0, 0), ("4..8", 4, 8)])
+def test_a_range_of_accelerators(value: object, low: int, high: int) -> None:
+    assert Resources.model_validate({"accelerators": value}).accelerator_range() == (low, high)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"accelerators": "2..1"},
+        {"accelerators": "-1"},
+        {"accelerators": -1},
+        {"accelerators": True},
+        {"accelerators": "1.."},
+        {"accelerators": 1.5},
+        {"workers": 0},
+        {"workers": 5000},
+        {"cpus": 0},
+        {"cpus": float("inf")},
+        {"memory_gb": -1},
+        {"gpus": 1},
+    ],
+)
+def test_resources_that_no_machine_has(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Resources.model_validate(values)
+
+
+def test_a_job_is_a_function_or_a_command() -> None:
+    assert Job(function="train.py:train").max_restarts == 3
+    assert Job(command="python train.py").function is None
+    for values in ({}, {"function": "train.py:train", "command": "x"}, {"function": "", "command": ""}):
+        with pytest.raises(ValidationError):
+            Job.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"function": "train"},
+        {"function": "train.py:"},
+        {"function": "train.py:1a"},
+        {"function": "train.py:a; rm"},
+        {"checkpoint_every": "soon"},
+        {"max_time": "0h"},
+        {"max_restarts": -1},
+        {"max_restarts": 101},
+        {"params": {"lr": float("nan")}},
+        {"params": {"layers": [1, 2]}},
+    ],
+)
+def test_what_is_no_job(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Job.model_validate({"function": "a.py:f", **values})
+
+
+def test_parameters_keep_their_type() -> None:
+    params = {"a": 1, "b": 1.0, "c": True, "d": "1", "e": None}
+    kept = Job(command="x", params=params).params
+    assert {name: type(value) for name, value in kept.items()} == {name: type(value) for name, value in params.items()}
+
+
+def test_a_label_names_its_dataset() -> None:
+    assert Inputs(spine="departures", label="arrivals.arr_delay").features == ()
+    with pytest.raises(ValidationError):
+        Inputs(spine="departures", label="arr_delay")
+
+
+def test_a_model_and_its_endpoint() -> None:
+    model = Model.model_validate({"from": "train", "evaluate": "t.py:evaluate", "predict": "t.py:predict"})
+    assert (model.promote.to, model.promote.when) == ("production", ())
+    assert Endpoint(model="delay@production").port == 0
+    for values in ({"model": "delay"}, {"model": "delay@7"}, {"model": "delay@production", "port": 70000}):
+        with pytest.raises(ValidationError):
+            Endpoint.model_validate(values)
+
+
+def test_a_recorded_spec_reads_back_as_itself() -> None:
+    spec = ProjectSpec.model_validate(
+        {
+            "project": "flights",
+            "datasets": {"a": {"source": "log://a", "key": ["k"], "known_at": "t", "columns": {"k": "int", "t": "timestamp"}}},
+            "features": {"f": {"from": "a", "entity": "k", **WINDOWS}},
+            "jobs": {"j": {"function": "t.py:f", "inputs": {"spine": "a", "label": "a.k"}, "split": {"test": "20%"}}},
+            "models": {"m": {"from": "j", "evaluate": "t.py:e", "predict": "t.py:p"}},
+            "endpoints": {"e": {"model": "m@production"}},
+        }
+    )
+    assert ProjectSpec.model_validate(spec.model_dump(mode="json", by_alias=True)) == spec
+
+
+def test_the_spec_brings_no_engine_library() -> None:
+    script = "import sys, bedplate.core.spec; print([n for n in ('numpy', 'pyarrow', 'duckdb', 'torch', 'httpx') if n in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True, timeout=60) == "[]\n"

@@ -1,0 +1,112 @@
+"""Kills processes of a running project at seeded points, from outside: the product has no hook for it.
+
+A kill names a victim (supervisor, shim, ingester, producer, worker, gate, endpoint, or the whole tree) and a moment: a delay after it
+was first seen, or the instant at which a file shows that it is in the middle of something (a commit, a checkpoint, a promotion).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+WORK = {"ingester": ("visits", "sales"), "producer": ("produce",), "worker": ("fit",), "gate": ("amount",), "endpoint": ("amounts",)}
+MOMENTS = {  # victim -> files below the state folder whose appearance tells that it is in the middle of something
+    "ingester": ("lake/*/*.parquet", "lake/*/_delta_log/*"),
+    "producer": ("log/*/*",),
+    "worker": ("runs/fit-*/*/checkpoints/*", "runs/fit-*/*/out/model/*"),
+    "gate": ("runs/amount-*/*/out/*",),
+    "supervisor": ("runs/amount-*/*/out/evaluation.json", "runs/*/1/identity.json"),
+}
+LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One planned kill: the victim, the delay in seconds after it (or the file) is first seen, and whether a file is waited for."""
+
+    victim: str
+    delay_s: float
+    at_file: bool
+
+    def __str__(self) -> str:
+        return f"{self.victim}{' at a file' if self.at_file else ''} +{self.delay_s * 1000:.0f} ms"
+
+
+def planned_kills(seed: int, count: int) -> list[Kill]:
+    """`count` kills from a seed, every victim in turn before any comes again."""
+    source = random.Random(seed)
+    victims: list[str] = []
+    while len(victims) < count:
+        deck = ["supervisor", "shim", "ingester", "producer", "worker", "gate", "endpoint", "tree"]
+        source.shuffle(deck)
+        victims += deck
+    kills = []
+    for victim in victims[:count]:
+        at_file = victim in MOMENTS and source.random() < 0.6
+        kills.append(Kill(victim, source.uniform(0, 0.02) if at_file else source.uniform(0, 1.2), at_file))
+    return kills
+
+
+def start_up(folder: Path) -> subprocess.Popen[bytes]:
+    """`bedplate up` in a session of its own."""
+    with (folder / "up.log").open("ab") as log:
+        command = [sys.executable, "-m", "bedplate.cli.main", "up", "-C", str(folder)]
+        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+def processes(state: Path) -> Iterator[tuple[int, str, str]]:
+    """(pid, role, step) of all shims and workers of a project."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                if len(words) > 3 and words[2] in ("bedplate.flow.shim", "bedplate.flow.worker") and words[3].startswith(str(state)):
+                    yield int(entry.name), words[2].rpartition(".")[2], Path(words[3]).parent.name.rpartition("-")[0]
+
+
+def perform(kill: Kill, folder: Path, up: subprocess.Popen[bytes]) -> bool:
+    """Wait for the kill's moment and kill; False when `up` ended before the moment came."""
+    state = folder / ".bedplate"
+    before = _files(state, kill)
+    started_s = time.monotonic()
+    while up.poll() is None and time.monotonic() - started_s < LIMIT_S:
+        ready = bool(_files(state, kill) - before) if kill.at_file else bool(_victims(kill, state, up))
+        if ready:
+            time.sleep(kill.delay_s)
+            victims = _victims(kill, state, up)
+            for pid in victims:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return bool(victims)
+        time.sleep(0.003)
+    return False
+
+
+def _files(state: Path, kill: Kill) -> set[Path]:
+    if not kill.at_file:
+        return set()
+    return {path for pattern in MOMENTS[kill.victim] for path in state.glob(pattern)}
+
+
+def _victims(kill: Kill, state: Path, up: subprocess.Popen[bytes]) -> list[int]:
+    alive = list(processes(state))
+    if kill.victim == "supervisor":
+        return [up.pid] if alive else []
+    if kill.victim == "shim":
+        return [pid for pid, role, _ in alive if role == "shim"][:1]
+    if kill.victim == "tree":
+        return [up.pid, *(pid for pid, _, _ in alive)] if alive else []
+    return [pid for pid, role, step in alive if role == "worker" and step in WORK[kill.victim]][:1]
+
+
+def finish(folder: Path, up: subprocess.Popen[bytes]) -> int:
+    """Wait for `up` to end; returns its exit code."""
+    return up.wait(timeout=LIMIT_S)

@@ -1,0 +1,179 @@
+"""The join against a slow reference, and against leaks."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from data.histories import ASOF, DATASET, KEY, START, TIME, WINDOWED, Row, assert_no_leak, histories, plain, reference, spines, table
+from hypothesis import given, settings
+
+from bedplate.core.errors import DataError
+from bedplate.core.spec import Dataset, Feature
+from bedplate.data.features import View, materialize
+from bedplate.data.join import join
+
+BASE: Row = dict.fromkeys(["carrier", "flight", "origin", "slot", "gain", "bags", "happened_at", "_known_at"]) | {"_partition": 0}
+
+
+def event(minutes: float, **values: Any) -> Row:
+    """An event of EWR, known and happened some minutes after the start."""
+    moment = START + timedelta(minutes=minutes)
+    return BASE | {"carrier": "AA", "flight": 1, "origin": "EWR", "slot": START, "happened_at": moment, "_known_at": moment} | values
+
+
+def views(folder: Path, events: pa.Table, dataset: Dataset = DATASET) -> list[View]:
+    """Both kinds of view over the events."""
+    return [materialize("w", WINDOWED, dataset, events, folder / "w"), materialize("l", ASOF, dataset, events, folder / "l")]
+
+
+def featured(spine: Sequence[Row], events: Sequence[Row], own: Sequence[str] = KEY) -> list[Row]:
+    """The features of each row of the spine."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = views(Path(folder), table(events))
+        result = join(table(spine), "_known_at", made, own)
+    return [dict(row) for row in result.select([name for view in made for name, _ in view.columns]).to_pylist()]
+
+
+@settings(max_examples=60, deadline=None)
+@given(spines, histories)
+def test_equals_the_reference(spine: list[Row], events: list[Row]) -> None:
+    rows, known = table(spine).to_pylist(), table(events).to_pylist()
+    for own in (KEY, ()):
+        made = featured(spine, events, own)
+        for row, features in zip(rows, made, strict=True):
+            expected = reference("w", WINDOWED, row, known, own) | reference("l", ASOF, row, known, own)
+            assert plain(features) == plain(expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(spines, histories)
+def test_the_spine_comes_back_whole(spine: list[Row], events: list[Row]) -> None:
+    before = table(spine)
+    with tempfile.TemporaryDirectory() as folder:
+        made = join(before, "_known_at", views(Path(folder), table(events)), KEY)
+    assert made.select(before.column_names).equals(before)
+
+
+@settings(max_examples=10, deadline=None)
+@given(spines, histories)
+def test_no_row_sees_what_it_may_not(spine: list[Row], events: list[Row]) -> None:
+    ordered = table(spine).to_pylist()
+    assert_no_leak(lambda known: featured(ordered, [dict(row) for row in known]), ordered, events, KEY)
+
+
+LATE = [event(0, gain=1.0, happened_at=START), event(60, flight=2, gain=5.0, happened_at=START - timedelta(hours=1))]
+
+
+def test_the_leak_check_catches_a_join_by_event_time() -> None:
+    spine = [event(30, flight=9)]
+
+    def by_event_time(events: Sequence[Row]) -> list[Row]:
+        return featured(spine, [row | {"_known_at": row["happened_at"]} for row in events])
+
+    assert_no_leak(lambda events: featured(spine, events), spine, LATE, KEY)
+    with pytest.raises(AssertionError, match="may not see"):
+        assert_no_leak(by_event_time, spine, LATE, KEY)
+
+
+def test_the_leak_check_catches_a_row_that_sees_its_own_label() -> None:
+    spine = [event(30, flight=1)]
+    assert_no_leak(lambda events: featured(spine, events), spine, LATE, KEY)
+    with pytest.raises(AssertionError, match="may not see"):
+        assert_no_leak(lambda events: featured(spine, events, own=()), spine, LATE, KEY)
+
+
+def test_moving_known_at_into_the_future_changes_the_features() -> None:
+    spine = [event(30, flight=9)]
+    now, later = featured(spine, LATE)[0], featured(spine, [event(31, gain=1.0), LATE[1]])[0]
+    assert (now["w__gain__count__1h"], now["w__gain__mean__1h"], now["l__gain"]) == (1, 1.0, 1.0)
+    assert (later["w__gain__count__1h"], later["w__gain__mean__1h"], later["l__gain"]) == (0, None, None)
+
+
+def test_a_window_is_open_at_its_start_and_closed_at_its_end() -> None:
+    events = [event(0, flight=2, gain=1.0), event(1 / 60, flight=2, gain=10.0), event(60, flight=2, gain=100.0), event(61, flight=2, gain=9e3)]
+    assert featured([event(60, flight=9)], events)[0]["w__gain__sum__1h"] == 110.0
+
+
+def test_a_window_across_the_clock_change_is_as_long_as_any() -> None:
+    change = datetime(2013, 11, 3, 6, tzinfo=UTC)
+    events = [event(0, flight=2, gain=1.0, _known_at=change - timedelta(minutes=minutes)) for minutes in (10, 29, 31)]
+    made = featured([event(0, flight=9, _known_at=change + timedelta(minutes=60))], events)[0]
+    assert (made["w__gain__count__1h"], made["w__gain__count__90m"]) == (0, 2)
+
+
+def test_an_unknown_entity_counts_nothing_and_a_null_one_is_unknown() -> None:
+    made = featured([event(30, origin="SFO"), event(30, origin=None), event(30, _known_at=None)], LATE)
+    assert [row["w__gain__count__1h"] for row in made] == [0, None, None]
+    assert [row["w__gain__mean__1h"] for row in made] == [None, None, None]
+    assert [row["l__gain"] for row in made] == [None, None, None]
+
+
+def test_of_late_news_the_latest_event_counts() -> None:
+    events = [event(0, flight=2, gain=1.0), event(10, flight=3, gain=2.0, happened_at=START - timedelta(days=1))]
+    assert featured([event(20, flight=9)], events)[0]["l__gain"] == 1.0
+
+
+def test_a_correction_replaces_an_event_of_the_same_time() -> None:
+    events = [event(0, flight=2, gain=1.0), event(10, flight=2, gain=2.0, happened_at=START)]
+    assert [row["l__gain"] for row in featured([event(5, flight=9), event(10, flight=9)], events)] == [1.0, 2.0]
+
+
+def test_the_order_of_the_key_columns_does_not_matter() -> None:
+    spine = [event(30)]
+    assert featured(spine, LATE, ("flight", "carrier")) == featured(spine, LATE, KEY)
+    assert featured(spine, LATE, KEY)[0]["w__gain__count__1h"] == 0
+
+
+def test_a_dataset_with_another_key_is_seen_whole(tmp_path: Path) -> None:
+    other = DATASET.model_copy(update={"key": ("carrier",)})
+    made = join(table([event(30)]), "_known_at", views(tmp_path, table(LATE), other), KEY)
+    assert made.column("w__gain__count__1h").to_pylist() == [1]
+
+
+def test_a_spine_without_the_entity_is_refused(tmp_path: Path) -> None:
+    spine = table([event(30)]).rename_columns(["carrier", "flight", "origins", *table([]).column_names[3:]])
+    with pytest.raises(DataError, match=r"departures has no such column \(got 'origin'\).*'origins'"):
+        join(spine, "_known_at", views(tmp_path, table(LATE)), KEY, "departures")
+
+
+def test_an_entity_of_another_type_is_refused(tmp_path: Path) -> None:
+    spine = table([event(30)])
+    spine = spine.set_column(2, "origin", pa.array([7]))
+    with pytest.raises(DataError, match=r"spine\.origin has another type .*string"):
+        join(spine, "_known_at", views(tmp_path, table(LATE)))
+
+
+def test_a_time_must_be_a_time(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"spine\.bags is no time"):
+        join(table([event(30)]), "bags", views(tmp_path, table(LATE)))
+
+
+def test_a_column_with_the_name_of_a_feature_is_refused(tmp_path: Path) -> None:
+    spine = table([event(30)]).append_column("l__gain", pa.array([1.0]))
+    with pytest.raises(DataError, match="name of a feature"):
+        join(spine, "_known_at", views(tmp_path, table(LATE)))
+
+
+def test_strings_of_any_arrow_kind_are_the_same_entity(tmp_path: Path) -> None:
+    spine = table([event(30, flight=9)])
+    coded = spine.set_column(2, "origin", spine.column("origin").dictionary_encode())
+    large = spine.set_column(2, "origin", spine.column("origin").cast(pa.large_string()))
+    made = views(tmp_path, table(LATE))
+    assert [join(each, "_known_at", made).column("l__gain").to_pylist() for each in (spine, coded, large)] == [[1.0]] * 3
+
+
+def test_many_wide_keys_do_not_run_out_of_codes(tmp_path: Path) -> None:
+    names = [f"k{number}" for number in range(8)]
+    columns: dict[str, Any] = {name: pa.array([f"{row * (number + 1) % 997}" for row in range(997)]) for number, name in enumerate(names)}
+    columns |= {"x": pa.array(range(997)), "_known_at": pa.array([START] * 997, TIME)}
+    columns |= {"_partition": pa.array([0] * 997), "_offset": pa.array(range(997))}
+    events = pa.table(columns)
+    feature = Feature.model_validate({"from": "events", "entity": names, "windows": ["1h"], "aggregates": {"x": ["sum"]}})
+    view = materialize("w", feature, Dataset(source="log://events"), events, tmp_path)
+    assert join(events, "_known_at", [view]).column("w__x__sum__1h").to_pylist() == list(range(997))

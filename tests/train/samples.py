@@ -1,0 +1,167 @@
+"""What the tests of training share: a feed in memory, attempts in a folder, a small network and training functions.
+
+The network has dropout and its training function draws from every global generator, so that a resumed run only ends with the same
+weights when all of them are restored.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bedplate.core.atomic import write_json
+from bedplate.core.attempt import ATTEMPT_FILE, Attempt
+from bedplate.core.journal import Entry, JournalReader
+from bedplate.core.protocols import FeedBatch, FeedSchema
+
+WORDS = ("AA", "B6", "DL", "UA", "unseen in train")
+
+
+class ArrayFeed:
+    """A feed over arrays, one mapping of columns for each split. `seen` keeps the row numbers of the batches that were dealt out."""
+
+    def __init__(self, splits: Mapping[str, Mapping[str, np.ndarray]], schema: FeedSchema, words: Mapping[str, Sequence[str]]) -> None:
+        self.schema = schema
+        self.seen: list[int] = []
+        self._splits = splits
+        self._words = words
+
+    def rows(self, split: str) -> int:
+        return len(self._splits[split][self.schema.label])
+
+    def columns(self, split: str) -> Mapping[str, np.ndarray]:
+        return self._splits[split]
+
+    def dictionary(self, column: str) -> Sequence[str]:
+        return self._words[column]
+
+    def batches(
+        self, split: str, *, batch_size: int, rank: int, world_size: int, epoch: int, seed: int, start: int = 0
+    ) -> Iterator[FeedBatch]:
+        order = np.random.default_rng([seed, epoch]).permutation(self.rows(split))
+        share = batch_size // world_size
+        for first in range(start, len(order) - batch_size + 1, batch_size):
+            mine = order[first + rank * share : first + (rank + 1) * share]
+            self.seen += mine.tolist()
+            yield FeedBatch(epoch, first + batch_size, {name: column[mine] for name, column in self._splits[split].items()})
+
+
+def flights_feed(rows: int = 640) -> ArrayFeed:
+    """A train split of `rows` rows and small other splits: two numeric columns (nulls in one), one categorical (nulls, an unseen word)."""
+    generator = np.random.default_rng(7)
+
+    def split(count: int, codes: int) -> dict[str, np.ndarray]:
+        delay, distance = generator.normal(10, 30, count), generator.uniform(100, 3000, count)
+        carrier = generator.integers(-1, codes, count).astype(np.int32)
+        label = delay - 0.005 * distance + 2.0 * carrier + generator.normal(0, 1, count)
+        return {
+            "delay": np.where(generator.random(count) < 0.1, np.nan, delay),
+            "distance": distance,
+            "carrier": carrier,
+            "arr_delay": label,
+        }
+
+    schema = FeedSchema(("delay", "distance"), ("carrier",), "arr_delay")
+    return ArrayFeed({"train": split(rows, 4), "valid": split(50, 5), "test": split(60, 5)}, schema, {"carrier": WORDS})
+
+
+def attempt_in(state: Path, *, token: int = 1, world_size: int = 1, checkpoint: Mapping[str, Any] | None = None, **spec: Any) -> Attempt:
+    """An attempt of the run r1 below `state`, its file written. `spec` are fields of the step's spec."""
+    folder = state / "runs" / "r1" / str(token)
+    folder.mkdir(parents=True)
+    attempt = Attempt(
+        run="r1", token=token, step="train_delay", kind="train", folder=str(folder), root=str(state), state=str(state),
+        code=str(Path(__file__).parent), spec={"model": "delay", "params": {}, **spec}, inputs={}, argv=(), shim_argv=(),
+        world_size=world_size, checkpoint=checkpoint,
+    )  # fmt: skip
+    write_json(folder / ATTEMPT_FILE, attempt.to_json())
+    return attempt
+
+
+def journal_of(attempt: Attempt, kind: str | None = None) -> list[Entry]:
+    """What was written to an attempt's journal, all or of one kind."""
+    return [entry for entry in JournalReader(attempt.path).read() if kind in (None, entry.kind)]
+
+
+def build_net(signature: Any) -> Any:
+    """A small network over numeric inputs and one embedding, with dropout."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(signature.cardinalities[0], 4)
+            self.layers = torch.nn.Sequential(
+                torch.nn.Linear(signature.numeric_width + 4, 16), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Linear(16, 1)
+            )
+
+        def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            inputs = torch.cat([batch["numeric"], self.embedding(batch["categorical"][:, 0])], dim=1)
+            return self.layers(inputs).squeeze(1) * signature.label_std + signature.label_mean
+
+    return Net()
+
+
+def squared_error(model: Any, batch: Any) -> Any:
+    """The loss of the tests; noise from numpy's and Python's global generators is part of it."""
+    noise = np.random.normal() + random.random()
+    return ((model(batch) - batch["label"] + 0.01 * noise) ** 2).mean()
+
+
+def train(run: Any, lr: float = 1e-2, epochs: int = 2, batch_size: int = 64, at_step: int = 0, act: str = "", who: int = 1) -> Any:
+    """As a user writes it; besides, rank `who` does `act` at step `at_step`."""
+    import torch
+
+    print(f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}, local {os.environ.get('LOCAL_RANK')}")
+    model = run.parallelize(lambda: build_net(run.signature))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    step = 0
+    for batch in run.batches("train", epochs=epochs, state=[model, optimizer], batch_size=batch_size):
+        step += 1
+        loss = run.backward(squared_error, batch)
+        run.update(optimizer, clip=1.0)
+        run.log(loss=loss, rank=float(run.rank))
+        if step == at_step and run.rank == who:
+            ACTS[act](run)
+    return run.save(model)
+
+
+def _checkpoints(run: Any) -> list[Path]:
+    return sorted(run.attempt.path.glob("checkpoints/step-*/manifest.json"))
+
+
+def _wait_for_checkpoint(run: Any) -> None:
+    deadline_s = time.monotonic() + 30
+    while not _checkpoints(run) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+
+
+def _die(run: Any) -> None:
+    _wait_for_checkpoint(run)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop_host(run: Any) -> None:
+    os.kill(os.getppid(), signal.SIGTERM)
+    deadline_s = time.monotonic() + 30
+    while not run._notice.given and time.monotonic() < deadline_s:  # until the host has passed it on
+        time.sleep(0.01)
+
+
+def _fail(run: Any) -> None:
+    raise ValueError(f"the user's own mistake on rank {run.rank}")
+
+
+def _hang(run: Any) -> None:
+    (run.attempt.path / "hanging").write_text(str(os.getppid()))
+    time.sleep(60)
+
+
+ACTS = {"die": _die, "stop": _stop_host, "fail": _fail, "hang": _hang}
