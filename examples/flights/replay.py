@@ -38,7 +38,7 @@ def replay(run: Any, days: int = 365) -> None:
     """Write the first `days` days of the year."""
     database = duckdb.connect()
     database.execute("SET TimeZone = 'UTC'")
-    database.execute("CREATE MACRO iso(at) AS strftime(at, '%Y-%m-%dT%H:%M:%SZ')")
+    database.execute("CREATE MACRO iso(moment) AS strftime(moment, '%Y-%m-%dT%H:%M:%SZ')")
     database.execute(FLIGHTS, [days])
     database.execute(WEATHER, [days])
     for topic, query in (("departures", DEPARTURES), ("arrivals", ARRIVALS)):

@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from data.histories import ASOF, DATASET, KEY, START, TIME, WINDOWED, Row, assert_no_leak, histories, plain, reference, spines, table
 from hypothesis import given, settings
 
 from bedplate.core.errors import DataError
 from bedplate.core.spec import Dataset, Feature
 from bedplate.data.features import View, materialize
 from bedplate.data.join import join
+from data.histories import ASOF, DATASET, KEY, START, TIME, WINDOWED, Row, assert_no_leak, histories, plain, reference, spines, table
 
 BASE: Row = dict.fromkeys(["carrier", "flight", "origin", "slot", "gain", "bags", "happened_at", "_known_at"]) | {"_partition": 0}
 
@@ -34,33 +34,40 @@ def views(folder: Path, events: pa.Table, dataset: Dataset = DATASET) -> list[Vi
 
 def featured(spine: Sequence[Row], events: Sequence[Row], own: Sequence[str] = KEY) -> list[Row]:
     """The features of each row of the spine."""
+    return joined(spine, events, [own])[0]
+
+
+def joined(spine: Sequence[Row], events: Sequence[Row], owns: Sequence[Sequence[str]]) -> list[list[Row]]:
+    """The same for several keys of the spine, from one materialisation."""
     with tempfile.TemporaryDirectory() as folder:
         made = views(Path(folder), table(events))
-        result = join(table(spine), "_known_at", made, own)
-    return [dict(row) for row in result.select([name for view in made for name, _ in view.columns]).to_pylist()]
+        names = [name for view in made for name, _ in view.columns]
+        return [join(table(spine), "_known_at", made, own).select(names).to_pylist() for own in owns]
 
 
 @settings(max_examples=60, deadline=None)
 @given(spines, histories)
 def test_equals_the_reference(spine: list[Row], events: list[Row]) -> None:
     rows, known = table(spine).to_pylist(), table(events).to_pylist()
-    for own in (KEY, ()):
-        made = featured(spine, events, own)
+    owns = (KEY, ())
+    for own, made in zip(owns, joined(spine, events, owns), strict=True):
         for row, features in zip(rows, made, strict=True):
             expected = reference("w", WINDOWED, row, known, own) | reference("l", ASOF, row, known, own)
             assert plain(features) == plain(expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(spines, histories)
 def test_the_spine_comes_back_whole(spine: list[Row], events: list[Row]) -> None:
     before = table(spine)
     with tempfile.TemporaryDirectory() as folder:
         made = join(before, "_known_at", views(Path(folder), table(events)), KEY)
-    assert made.select(before.column_names).equals(before)
+    kept = made.select(before.column_names)
+    assert kept.schema == before.schema
+    assert [plain(row) for row in kept.to_pylist()] == [plain(row) for row in before.to_pylist()]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(spines, histories)
 def test_no_row_sees_what_it_may_not(spine: list[Row], events: list[Row]) -> None:
     ordered = table(spine).to_pylist()
@@ -96,7 +103,12 @@ def test_moving_known_at_into_the_future_changes_the_features() -> None:
 
 
 def test_a_window_is_open_at_its_start_and_closed_at_its_end() -> None:
-    events = [event(0, flight=2, gain=1.0), event(1 / 60, flight=2, gain=10.0), event(60, flight=2, gain=100.0), event(61, flight=2, gain=9e3)]
+    events = [
+        event(0, flight=2, gain=1.0),
+        event(1 / 60, flight=2, gain=10.0),
+        event(60, flight=2, gain=100.0),
+        event(61, flight=2, gain=9e3),
+    ]
     assert featured([event(60, flight=9)], events)[0]["w__gain__sum__1h"] == 110.0
 
 

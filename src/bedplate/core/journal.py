@@ -48,7 +48,7 @@ class JournalWriter:
         self._torn = bool(existing) and not existing.endswith(b"\n")
         self._number = max((entry.number for entry in _parse(existing, writer)), default=0)
 
-    def write(self, kind: str, **body: Any) -> None:
+    def write(self, kind: str, /, **body: Any) -> None:
         """Append one entry. Raises TypeError for a body that JSON cannot hold."""
         with self._lock:
             values = {"n": self._number + 1, "at": round(time.time(), 6), "kind": kind, "body": body}

@@ -78,7 +78,8 @@ def advance(state: RunState, event: Event | Draft) -> tuple[RunState, list[Comma
         if state.token > 0:
             return state, []
         created = replace(state, max_restarts=payload.get("max_restarts", 3), checkpoint=payload.get("resume"))
-        return created, [Start(1, created.checkpoint)]
+        command = pending_command(created)
+        return created, [command] if command is not None else []
     if event.kind == "attempt.started" and payload["token"] == state.token + 1 and not state.live and state.ending is None:
         started = replace(state, status="running", token=payload["token"], live=True)
         return started, [Stop(started.token, state.stopping)] if state.stopping != "no" else []

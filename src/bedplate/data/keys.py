@@ -33,7 +33,7 @@ def column(table: pa.Table, name: str, owner: str) -> pa.Array[Any]:
     if name not in table.column_names:
         declared = [known for known in table.column_names if not known.startswith("_")]
         raise DataError(f"{owner} has no such column", value=name, fix=nearest(name, declared))
-    array = table.column(name).combine_chunks()
+    array: Any = table.column(name).combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     return array.cast(_PLAIN[column_type(array.type, f"{owner}.{name}")])
@@ -77,7 +77,7 @@ def encode(table: pa.Table, names: Sequence[str], owner: str) -> tuple[Ints, pa.
     _, first, inverse = np.unique(codes[rows], return_index=True, return_inverse=True)
     result = np.full(table.num_rows, -1, np.int64)
     result[rows] = inverse
-    return result, pa.table(dict(zip(names, columns, strict=True))).take(pa.array(rows[first]))
+    return result, pa.table(dict(zip(names, columns, strict=True))).take(rows[first])
 
 
 def lookup(distinct: pa.Table, table: pa.Table, owner: str) -> tuple[Ints, Bools]:
@@ -110,9 +110,9 @@ def lookup(distinct: pa.Table, table: pa.Table, owner: str) -> tuple[Ints, Bools
 
 def texts(table: pa.Table) -> pa.Array[Any]:
     """Each row as canonical JSON, a list of its values in order of columns: timestamps as microseconds, NaN as null."""
-    parts = [_column_texts(table.column(name).combine_chunks()) for name in table.column_names]
-    joined = pc.binary_join_element_wise(*parts, ",")
-    return pc.binary_join_element_wise("[", joined, "]", "")
+    join: Any = pc.binary_join_element_wise
+    joined: pa.Array[Any] = join("[", join(*(_column_texts(table.column(name).combine_chunks()) for name in table.column_names), ","), "]", "")
+    return joined
 
 
 def text(values: Sequence[Any]) -> str:

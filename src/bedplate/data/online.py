@@ -311,7 +311,8 @@ def _add_tiles(connection: sqlite3.Connection, view: View) -> None:
 
 def _tiles(view: str, entities: Sequence[Any], group: Ints, matrix: npt.NDArray[Any]) -> Iterator[tuple[str, str, int, bytes]]:
     starts = np.flatnonzero(np.diff(group, prepend=-1)).tolist()
-    for start, end in zip(starts, [*starts[1:], len(group)], strict=True):
+    ends = [*starts[1:], len(group)] if starts else []
+    for start, end in zip(starts, ends, strict=True):
         for first in range(start, end, TILE_ROWS):
             tile = matrix[:, first : min(first + TILE_ROWS, end)]
             yield view, entities[int(group[start])], int(tile[0, 0]), tile.tobytes()

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bedplate.core.spec import ColumnType
-from bedplate.data.schema import INSTANT, SYSTEM, Batch, Fault, Parsed, Shape, infer_text, mask, parse_text, quarantined, split
+from bedplate.data.schema import INSTANT, SYSTEM, Batch, Fault, Parsed, Shape, decoded, infer_text, mask, parse_text, quarantined, split
 from bedplate.data.streams.blocks import Block
 
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")  # a leading underscore is ours
@@ -61,29 +61,27 @@ class JsonReader:
         fitting = split(shape, parsed, theirs, lambda chosen: [kept[row].as_py() or b"" for row in chosen])
         unreadable = quarantined(faults, system, [records[fault.row].as_py() or b"" for fault in faults])
         bad = pa.concat_tables([unreadable, fitting.bad]).sort_by("_offset") if faults else fitting.bad
-        fields = self._fields(objects)
-        return Batch(fitting.good, bad, {name: count for name, count in fields.items() if name not in shape.columns})
+        return Batch(fitting.good, bad, self._fields(objects))
 
     def _objects(self, records: pa.Array[Any]) -> tuple[list[Fault], pa.Array[Any], pa.Array[Any]]:
         """Faults of the records that are no JSON objects; the row numbers and the texts of those that are."""
-        text, faults = _decoded(records)
-        table = pa.table({"j": text})
+        text, undecoded = decoded(records)
         query = "SELECT CASE WHEN json_valid(j) THEN json_type(j) ELSE 'INVALID' END AS kind FROM records"
-        kinds = self._query(query, table)["kind"]
+        kinds = self._query(query, pa.table({"j": text}))["kind"]
         fine = mask(pc.equal(kinds, pa.scalar("OBJECT")))
         if fine.all():
-            return faults, pa.array(np.arange(len(records)), pa.int64()), text
-        undecoded = {fault.row for fault in faults}
+            return [], pa.array(np.arange(len(records)), pa.int64()), text
+        faults = []
         for row in np.flatnonzero(~fine).tolist():
-            if row not in undecoded:
+            if undecoded is not None and undecoded[row]:
+                faults.append(Fault(row, "not UTF-8", f"not UTF-8 (got {records[row].as_py()[:80]!r})"))
+            else:
                 problem = "not valid JSON" if kinds[row].as_py() == "INVALID" else "not a JSON object"
                 faults.append(Fault(row, problem, f"{problem} (got {str(text[row])[:80]!r})"))
         rows = pa.array(np.flatnonzero(fine), pa.int64())
-        return sorted(faults, key=lambda fault: fault.row), rows, text.take(rows)
+        return faults, rows, text.take(rows)
 
-    def _extract(
-        self, objects: pa.Array[Any], names: Sequence[str], quoted: Sequence[str]
-    ) -> dict[str, tuple[pa.Array[Any], pa.Array[Any]]]:
+    def _extract(self, objects: pa.Array[Any], names: Sequence[str], quoted: Sequence[str]) -> dict[str, _Cells]:
         """For each field its JSON text and, for those in `quoted`, the text inside the quotes (else the JSON text again)."""
         if not names:
             return {}
@@ -138,22 +136,6 @@ def _parse(cells: _Cells, kind: ColumnType) -> Parsed:
 def _fields_of(column: pa.ChunkedArray[Any]) -> dict[str, pa.Array[Any]]:
     names = [column.type.field(index).name for index in range(column.type.num_fields)]
     return {name: part.combine_chunks() for name, part in zip(names, column.flatten(), strict=True)}
-
-
-def _decoded(records: pa.Array[Any]) -> tuple[pa.Array[Any], list[Fault]]:
-    """Records as text, null where they are not UTF-8."""
-    try:
-        return pc.cast(records, pa.string()), []
-    except pa.ArrowInvalid:
-        texts: list[str | None] = []
-        faults = []
-        for row, value in enumerate(records.to_pylist()):
-            try:
-                texts.append((value or b"").decode())
-            except UnicodeDecodeError as error:
-                texts.append(None)
-                faults.append(Fault(row, "not UTF-8", f"not UTF-8: {error.reason} at byte {error.start}"))
-        return pa.array(texts, pa.string()), faults
 
 
 def arrow_of(blocks: Iterable[Block]) -> tuple[pa.Array[Any], pa.Table]:

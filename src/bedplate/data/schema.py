@@ -94,11 +94,28 @@ class Fault:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that fit, in the stored schema; rows that do not, in the quarantine's; how often each field that nobody declared was met."""
+    """Rows that fit, in the stored schema; rows that do not, in the quarantine's; in how many rows each field of the source was met."""
 
     good: pa.Table
     bad: pa.Table
-    ignored: Mapping[str, int] = field(default_factory=dict)
+    fields: Mapping[str, int] = field(default_factory=dict)
+
+
+def decoded(values: pa.Array[Any]) -> tuple[pa.Array[Any], Bools | None]:
+    """Binary values as text, null where they are not UTF-8; the second tells where that was, None for nowhere."""
+    try:
+        return pc.cast(values, pa.string()), None
+    except pa.ArrowInvalid:
+        texts = [_text_of(value) for value in values.to_pylist()]
+        text = pa.array(texts, pa.string())
+        return text, mask(pc.and_(text.is_null(), values.is_valid()))
+
+
+def _text_of(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def parse_text(text: pa.Array[Any], kind: ColumnType) -> Parsed:

@@ -1,47 +1,93 @@
 """Files as batches of rows: CSV, JSON lines and Parquet, the text ones also gzip- or zstd-compressed. The name's ending says which.
 
-    CSV         a header and UTF-8; an empty cell is null, and so is NA, N/A, NaN, null or None where no string is declared; a row with
-                another number of cells than the header is set apart; what is kept of a row set apart is its cells, written as CSV again
-    JSON lines  as in `records`; blank lines are passed over, but count as lines
-    Parquet     values are converted where nothing is lost; what is kept of a row set apart is its declared columns as JSON
-
-`_offset` is the number of the row (CSV, Parquet) or line (JSON lines), from 0, the CSV header not counted.
+`_offset` is the number of the row (CSV, Parquet) or line (JSON lines), from 0, the header of a CSV file not counted.
 Does not know: tables or commits.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
-from bedplate.core.errors import DataError, nearest
+from bedplate.core.errors import DataError
 from bedplate.core.spec import ColumnType
 from bedplate.data.records import JsonReader, system_columns
-from bedplate.data.schema import ARROW, INSTANT, Batch, Fault, Parsed, Shape, infer_text, parse_text, quarantined, split, unify
+from bedplate.data.schema import Batch, Shape, need_columns
+from bedplate.data.source_csv import CsvFile, byte_stream
+from bedplate.data.source_parquet import ParquetFile
 
 _BLOCK_BYTES = 8 << 20
-_ROWS = 100_000
-_MISSING = pa.array(["NA", "N/A", "NaN", "nan", "NULL", "null", "None"])
 
 
-@dataclass(frozen=True)
-class FileSource:
-    """A file that can be read: `infer` gives its columns, `batches` its rows (arrived at a time, microseconds since the epoch)."""
+class FileSource(Protocol):
+    """A file with rows."""
 
-    path: Path
-    infer: Callable[[Path], dict[str, ColumnType]]
-    batches: Callable[[Path, Shape, int], Iterator[Batch]]
+    def infer(self) -> dict[str, ColumnType]:
+        """Columns and types, from the first rows."""
+
+    def batches(self, shape: Shape, arrived_at_us: int) -> Iterator[Batch]:
+        """All rows, in order. Raises DataError when the file has no such column."""
+
+
+class JsonLinesFile:
+    """JSON lines as `records` reads them. Blank lines are passed over, but count as lines."""
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is read yet."""
+        self._path = path
+
+    def infer(self) -> dict[str, ColumnType]:
+        """Columns and types, from the first block of lines."""
+        reader = JsonReader()
+        try:
+            for lines, _ in self._blocks():
+                return reader.infer(lines)
+            return {}
+        finally:
+            reader.close()
+
+    def batches(self, shape: Shape, arrived_at_us: int) -> Iterator[Batch]:
+        """All lines. Raises DataError at the end when a declared column was in none of them."""
+        reader = JsonReader()
+        met: dict[str, int] = {}
+        try:
+            for lines, numbers in self._blocks():
+                batch = reader.batch(shape, lines, system_columns(arrived_at_us, 0, numbers))
+                met.update(batch.fields)
+                yield batch
+        finally:
+            reader.close()
+        if met:
+            need_columns(shape, met, self._path.name)
+
+    def _blocks(self) -> Iterator[tuple[pa.BinaryArray, np.ndarray[tuple[int], np.dtype[np.int64]]]]:
+        """Lines that are not blank, and their numbers."""
+        done, rest = 0, b""
+        with byte_stream(self._path) as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                *lines, rest = (rest + block).split(b"\n")
+                yield _numbered(lines, done)
+                done += len(lines)
+        if rest:
+            yield _numbered([rest], done)
+
+
+def _numbered(lines: list[bytes], first: int) -> tuple[pa.BinaryArray, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    kept = [number for number, line in enumerate(lines) if line.strip()]
+    return pa.array([lines[number] for number in kept], pa.binary()), np.array(kept, dtype=np.int64) + first
+
+
+_FORMATS: Mapping[str, type[CsvFile] | type[JsonLinesFile] | type[ParquetFile]] = {
+    ".csv": CsvFile,
+    ".jsonl": JsonLinesFile,
+    ".ndjson": JsonLinesFile,
+    ".parquet": ParquetFile,
+}
 
 
 def open_file(path: Path) -> FileSource:
@@ -49,57 +95,34 @@ def open_file(path: Path) -> FileSource:
     if not path.is_file():
         raise DataError("the source file is missing", value=path.name, fix="put it there, or correct `source:`")
     name = path.name.lower()
-    stem = name.removesuffix(".gz").removesuffix(".zst")
-    for ending, (infer, batches) in _FORMATS.items():
-        if stem.endswith(ending) and (stem == name or ending != ".parquet"):
-            return FileSource(path, infer, batches)
-    raise DataError("no reader for this kind of file", value=path.name, fix="use .csv, .jsonl or .parquet; .gz and .zst for the text ones")
+    packed = name.endswith((".gz", ".zst"))
+    ending = Path(Path(name).stem if packed else name).suffix
+    if ending not in _FORMATS or (packed and ending == ".parquet"):
+        fix = "use .csv, .jsonl, .ndjson (also with .gz or .zst) or .parquet"
+        raise DataError("no reader for a file with this ending", value=path.name, fix=fix)
+    return _Reported(path, _FORMATS[ending](path))
 
 
-def need_columns(shape: Shape, present: Iterable[str], path: Path) -> None:
-    """Raise DataError for a declared column that the file does not have."""
-    known = list(present)
-    for name in shape.columns:
-        if name not in known:
-            raise DataError(f"table {shape.table!r} declares a column that {path.name} does not have", value=name, fix=nearest(name, known))
+class _Reported:
+    """A file whose unreadable bytes are reported as a DataError that names it."""
 
-
-def _byte_stream(path: Path) -> pa.NativeFile:
-    return pa.input_stream(str(path), compression={".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower()))
-
-
-class _CsvRows:
-    """Reads a CSV file block by block and numbers its rows, those that have a wrong number of cells included."""
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, source: FileSource) -> None:
         self._path = path
-        self._wrong: list[pacsv.InvalidRow] = []
-        self._stream = _byte_stream(path)
-        self.names = self._header()
-        self.done = 0
+        self._source = source
 
-    def _header(self) -> list[str]:
-        with _byte_stream(self._path) as stream:
-            lines = io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", newline="")
-            try:
-                names = next(csv.reader(lines), [])
-            except (UnicodeDecodeError, csv.Error) as error:
-                raise DataError("the header of a CSV file cannot be read", value=self._path.name, fix="save it as CSV in UTF-8") from error
-        if not names or len(set(names)) < len(names):
-            raise DataError("a CSV file needs a header with a name for each column", value=names, fix=f"correct the first line of {self._path.name}")
-        return names
+    def infer(self) -> dict[str, ColumnType]:
+        with _reading(self._path):
+            return self._source.infer()
 
-    def blocks(self) -> Iterator[tuple[pa.Table, np.ndarray[Any, Any], list[Fault], list[bytes]]]:
-        """Cells as binary columns, their row numbers, and the rows set apart with their text."""
-        reader = pacsv.open_csv(
-            self._stream,
-            pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
-            pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=self._set_apart),
-            pacsv.ConvertOptions(
-                column_types=dict.fromkeys(self.names, pa.binary()), strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""]
-            ),
-        )
-        for batch in reader:
-            yield self._numbered(pa.Table.from_batches([batch]))
-        if self._wrong:
-            yield self._numbered(pa.table({name: pa.array([], pa.binary()) for name in self.names}))
+    def batches(self, shape: Shape, arrived_at_us: int) -> Iterator[Batch]:
+        with _reading(self._path):
+            yield from self._source.batches(shape, arrived_at_us)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowInvalid) as error:
+        what = f"the source file cannot be read: {str(error).splitlines()[0][:200]}"
+        raise DataError(what, value=path.name, fix="look whether it is whole and what its ending says it is") from error

@@ -93,6 +93,8 @@ def time_split(at_us: Ints, labelled: Bools, split: Split) -> tuple[npt.NDArray[
     first_valid = first_test - round(len(times) * split.valid)
     test_from = int(times[first_test]) if first_test < len(times) else None
     valid_from = int(times[first_valid]) if first_valid < first_test else None
+    if valid_from == test_from:  # all of what would be valid is of the test's first time
+        valid_from = None
     codes = np.zeros(len(at_us), np.int8)
     if valid_from is not None:
         codes[at_us >= valid_from] = SPLITS.index("valid")

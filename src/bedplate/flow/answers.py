@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow.compute as pc
+
 from bedplate.core.errors import NotFound
 from bedplate.core.spec import Dataset
 from bedplate.data.lake import Lake
@@ -46,7 +48,7 @@ def find_answer(workspace: Workspace, answer: str) -> Mapping[str, Any]:
     lake = Lake(workspace.state / "lake")
     for name in lake.names():
         if name.startswith("answers_") and not name.endswith("_quarantine"):
-            rows = lake.find(name, "id", answer)
+            rows = lake.read(name, columns=list(ANSWERS.columns), filter=pc.field("id") == answer).to_pylist()
             if rows:
                 return _decoded(rows[0])
     for folder in sorted((workspace.state / "log").glob("answers_*")):

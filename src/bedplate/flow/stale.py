@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from bedplate.core.digest import digest
-from bedplate.core.plan import PlannedStep, Step
+from bedplate.core.plan import PlannedStep, Step, Verdict
 from bedplate.core.versions import Version
 from bedplate.flow.facts import Facts, Made
+
+Judged = tuple[Verdict, str]
 
 
 def judge(steps: Iterable[Step], facts: Facts, force: Sequence[str] = ()) -> tuple[PlannedStep, ...]:
@@ -27,9 +29,9 @@ def judge(steps: Iterable[Step], facts: Facts, force: Sequence[str] = ()) -> tup
             planned[step.name] = PlannedStep(step, "waits", f"after {', '.join(waiting)}", estimate_s=estimate)
             continue
         parts = components(step, facts, {need: outputs[need] for need in step.needs})
-        judged, made = _judge_known(step, parts, facts, step.name in force)
+        (verdict, why), made = _judge_known(step, parts, facts, step.name in force)
         planned[step.name] = PlannedStep(
-            step, *judged, fingerprint=digest(parts), estimate_s=estimate, made_by=made.run.id if made else None
+            step, verdict, why, fingerprint=digest(parts), estimate_s=estimate, made_by=made.run.id if made else None
         )
         outputs[step.name] = _outputs(step, made, facts)
     return tuple(planned.values())
@@ -54,7 +56,7 @@ def components(step: Step, facts: Facts, inputs: Mapping[str, Mapping[str, Versi
     }
 
 
-def _judge_known(step: Step, parts: Mapping[str, object], facts: Facts, forced: bool) -> tuple[tuple[str, str], Made | None]:
+def _judge_known(step: Step, parts: Mapping[str, object], facts: Facts, forced: bool) -> tuple[Judged, Made | None]:
     fingerprint = digest(dict(parts))
     pinned = facts.pinned.get(step.name)
     if pinned is not None:
@@ -80,7 +82,7 @@ def _made_by(made: Made) -> str:
     return f"{refs or 'done'} by {made.run.id}"
 
 
-def _judge_endpoint(step: Step, fingerprint: str, parts: Mapping[str, object], facts: Facts) -> tuple[tuple[str, str], Made | None]:
+def _judge_endpoint(step: Step, fingerprint: str, parts: Mapping[str, object], facts: Facts) -> tuple[Judged, Made | None]:
     run = facts.serving.get(step.name)
     if run is None:
         return ("run", "not serving"), None

@@ -38,7 +38,8 @@ def bind(port: int, host: str = LOOPBACK) -> socket.socket:
         raise BedplateError(
             "an endpoint listens on loopback only", value=host, fix=f"use {LOOPBACK}, and a proxy with TLS and authentication before it"
         )
-    sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY only where the protocol is named
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "SO_REUSEPORT"):

@@ -178,9 +178,9 @@ class RunContext:
             return Output.from_json(json.loads(self._group.broadcast(made)))
 
     def finish(self) -> None:
-        """Bring the last metrics home and leave the group. Every rank calls this, after success only."""
+        """Bring the last metrics home and part. Every rank calls this, after success only."""
         self._metrics.flush()
-        self._group.close()
+        self._group.part()
 
     def settle(self) -> None:
         """Let a checkpoint that is being written be written whole."""

@@ -66,11 +66,14 @@ class Group:
         dist.broadcast(tensor, src=0)
         return _bytes(tensor)
 
-    def close(self) -> None:
-        """Leave the group once every rank is here. After a failure leave it to the end of the process: others may never come."""
+    def part(self) -> None:
+        """Wait for every rank, so that none ends while another still needs it. For after a success: after a failure they may not come.
+
+        The process group is left for the end of the process to take. Where a wrapped model holds its last reference, destroying it waits
+        for gloo's threads with the interpreter's lock held, which they may need: about one run in ten never ended.
+        """
         if self.world_size > 1:
             dist.barrier()
-            dist.destroy_process_group()
 
 
 def _tensor(data: bytes) -> torch.Tensor:

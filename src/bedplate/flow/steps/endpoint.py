@@ -53,7 +53,10 @@ def work(attempt: Attempt) -> int:
         write_json(_port_file(step), port)
         step.journal.write("ready", port=port)
 
-    run(application, socket, ready, answers.close)
+    def ended() -> None:
+        answers.close()
+
+    run(application, socket, ready, ended)
     return 0
 
 
@@ -106,13 +109,14 @@ def _answer_log(step: StepContext) -> AnswerLog:
 
 def _drain(step: StepContext, topic: str) -> Callable[[], int]:
     lake, stream = Lake(step.state / "lake"), step.log(topic)
-    moved = 0
+    table = lake.table(topic)
+    held = table.rows if table is not None else 0
 
     def drain() -> int:
-        nonlocal moved
-        rows = ingest_stream(topic, ANSWERS, stream, topic, lake, lambda _done, _total: None).rows
-        new, moved = rows - moved, rows
-        return new
+        nonlocal held
+        before = held
+        held = int(ingest_stream(topic, ANSWERS, stream, topic, lake, lambda _done, _total: None).rows)
+        return held - before
 
     return drain
 

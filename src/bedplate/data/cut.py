@@ -1,0 +1,135 @@
+"""A cut: one version of a dataset's table, and how it is read: stored columns, derived ones, and the time at which each row was known.
+
+    _known_at   with `backfill: trusted` the column that `known_at` names (null: never known); else the later of it and `_arrived_at`
+
+Derived columns are expressions of DuckDB's SQL over the stored columns of the row, evaluated without files or network, in UTC.
+Does not know: how rows got there (`ingest`), or what features are made of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+from bedplate.core.errors import DataError, nearest
+from bedplate.core.spec import ColumnType, Dataset
+from bedplate.data.lake import Lake
+from bedplate.data.schema import ARROW, INSTANT, SYSTEM
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What an ingestion made: version `table_version` of the Delta table `table`.
+
+    `digest` names the content (source, offsets, columns), not the commits: compaction does not change it. `offsets` has for each partition
+    the offset of the next record, for a file {0: rows}. `rows` are in the table and `quarantined` are not; `reasons` counts the most
+    frequent ones. `ignored` counts the fields that nobody declared among the records that this ingestion read.
+    """
+
+    table: str
+    table_version: int
+    rows: int
+    quarantined: int
+    offsets: Mapping[int, int]
+    digest: str
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_cut(lake: Lake, name: str, version: int, dataset: Dataset) -> pa.Table:
+    """The rows of a version, ordered by (_partition, _offset).
+
+    Columns: the stored ones in the declared types, the derived ones, `_known_at` (timestamp[us, UTC]), `_arrived_at`, `_partition` (int32),
+    `_offset` (int64). Raises NotFound for a table or version that is not there and DataError for a column or an expression that is wrong.
+    """
+    columns = [*dataset.columns, *SYSTEM.names] if dataset.columns else None
+    table = _ordered(lake.read(name, version, columns))
+    stored = table.select([column for column in table.column_names if column not in SYSTEM.names])
+    for column, values in _derived(name, dataset, stored).items():
+        stored = stored.append_column(column, values)
+    known = _known_at(name, dataset, stored, table["_arrived_at"])
+    whole = stored.append_column("_known_at", known)
+    for column in SYSTEM.names:
+        whole = whole.append_column(column, table[column])
+    return whole
+
+
+def _ordered(table: pa.Table) -> pa.Table:
+    offsets, partitions = table["_offset"].to_numpy(), table["_partition"].to_numpy()
+    steps = np.diff(partitions)
+    if ((steps > 0) | ((steps == 0) & (np.diff(offsets) > 0))).all():
+        return table
+    return table.take(pa.array(np.lexsort((offsets, partitions)), pa.int64()))
+
+
+def _known_at(name: str, dataset: Dataset, stored: pa.Table, arrived: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    trusted = dataset.backfill == "trusted"
+    if dataset.known_at is None:
+        if trusted:
+            fix = f"add `known_at: COLUMN` to datasets.{name}"
+            raise DataError("a trusted backfill needs the column that says when rows were known", value=name, fix=fix)
+        return arrived
+    if dataset.known_at not in stored.column_names:
+        fix = nearest(dataset.known_at, stored.column_names)
+        raise DataError(f"known_at of dataset {name!r} names no column", value=dataset.known_at, fix=fix)
+    known = stored[dataset.known_at]
+    if known.type != INSTANT:
+        raise DataError(
+            f"known_at of dataset {name!r} is no timestamp", value=str(known.type), fix=f"declare {dataset.known_at}: timestamp"
+        )
+    latest: pa.ChunkedArray[Any] = known if trusted else pc.max_element_wise(known, arrived)
+    return latest
+
+
+def _derived(name: str, dataset: Dataset, stored: pa.Table) -> dict[str, pa.ChunkedArray[Any]]:
+    if not dataset.derive:
+        return {}
+    connection = duckdb.connect(config={"enable_external_access": "false"})
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("stored", stored)
+        return {column: _evaluated(connection, name, column, expression, stored) for column, expression in dataset.derive.items()}
+    finally:
+        connection.close()
+
+
+def _evaluated(connection: duckdb.DuckDBPyConnection, name: str, column: str, expression: str, stored: pa.Table) -> pa.ChunkedArray[Any]:
+    where = f"derive of dataset {name!r}, column {column!r}"
+    try:
+        found: pa.Table = connection.sql(f"SELECT (\n{expression}\n) AS value FROM stored").to_arrow_table()  # noqa: S608 - the user's own
+    except duckdb.Error as error:
+        raise DataError(f"{where}: {str(error).splitlines()[0]}", value=expression, fix=_fix(str(error), stored.column_names)) from error
+    if found.num_rows != stored.num_rows:
+        what = f"{where} gives {found.num_rows} values for {stored.num_rows} rows"
+        raise DataError(what, value=expression, fix="use an expression over one row, not an aggregate")
+    kind = _kind_of(found.schema.field(0).type)
+    if kind is None:
+        raise DataError(
+            f"{where} has type {found.schema.field(0).type}", value=expression, fix="cast it to a number, text, bool or timestamp"
+        )
+    return pc.cast(found["value"], ARROW[kind])
+
+
+def _fix(message: str, columns: list[str]) -> str:
+    unknown = re.search(r'Referenced column "([^"]+)" not found', message)
+    return nearest(unknown.group(1), columns) if unknown else "correct the expression: it is SQL as DuckDB reads it"
+
+
+def _kind_of(kind: pa.DataType) -> ColumnType | None:
+    if pat.is_integer(kind):
+        return "int"
+    if pat.is_floating(kind) or pat.is_decimal(kind):
+        return "float"
+    if pat.is_boolean(kind):
+        return "bool"
+    if pat.is_string(kind) or pat.is_large_string(kind):
+        return "string"
+    return "timestamp" if pat.is_timestamp(kind) or pat.is_date(kind) else None

@@ -1,0 +1,74 @@
+"""A target: a table that holds what was read of one source, and how far it was read, exactly once.
+
+What a table holds is named by the digest of its source (which stream or file, under which declaration). When that changes, the rows are
+replaced and reading begins anew: a new epoch. The marks, as Delta application transactions, are
+
+    epoch                            the number of the current epoch
+    EPOCH:SOURCE                     1: epoch number EPOCH holds SOURCE
+    EPOCH:SOURCE:TOPIC:PARTITION     the offset of the next record of the partition
+
+A mark with its epoch in its name can never be taken for that of an earlier time when the same source was held.
+Does not know: how records become rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from bedplate.core.errors import Busy
+from bedplate.data.lake import Table, Write
+
+_EPOCH = "epoch"
+
+
+class Target:
+    """One table as the target of the source that `source` digests."""
+
+    def __init__(self, table: Table, source: str, topic: str) -> None:
+        """Nothing is written yet."""
+        self.table = table
+        self._source = source
+        self._topic = topic
+
+    @property
+    def current(self) -> bool:
+        """Whether the table holds this source, as of the handle's version."""
+        return self.table.recorded(f"{self._epoch}:{self._source}") is not None
+
+    def offset(self, partition: int) -> int:
+        """The offset of the next record to read, as of the handle's version; 0 when the table holds another source."""
+        return self.table.recorded(self._mark(self._epoch, partition)) or 0
+
+    def replace(self, rows: Callable[[], pa.Table | pa.RecordBatchReader], partition: int, end: int) -> None:
+        """Begin a new epoch with these rows, read up to `end`, in one commit; nothing when the table holds the source already."""
+        self.table.write(lambda: None if self.current else self._beginning(rows(), partition, end))
+
+    def append(self, rows_from: Callable[[int], pa.Table], partition: int, end: int) -> None:
+        """Add the rows that lie before offset `end` and are not yet there: `rows_from` gives those from an offset on.
+
+        Raises Busy when another process replaced the table with another source meanwhile.
+        """
+        self.table.write(lambda: self._addition(rows_from, partition, end))
+
+    @property
+    def _epoch(self) -> int:
+        return self.table.recorded(_EPOCH) or 0
+
+    def _mark(self, epoch: int, partition: int) -> str:
+        return f"{epoch}:{self._source}:{self._topic}:{partition}"
+
+    def _beginning(self, rows: pa.Table | pa.RecordBatchReader, partition: int, end: int) -> Write:
+        epoch = self._epoch + 1
+        marks = {_EPOCH: epoch, f"{epoch}:{self._source}": 1, self._mark(epoch, partition): end}
+        return Write(rows, marks, {partition: end}, replace=True)
+
+    def _addition(self, rows_from: Callable[[int], pa.Table], partition: int, end: int) -> Write | None:
+        if not self.current:
+            fix = "end the other ingestion, or give both the same declaration"
+            raise Busy("another process replaced the table while this one wrote to it", value=self.table.name, fix=fix)
+        start = self.offset(partition)
+        if start >= end:
+            return None
+        return Write(rows_from(start), {self._mark(self._epoch, partition): end}, {partition: end})
