@@ -13,11 +13,11 @@ import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serve.replica import serving
 
 from bedplate.core.clock import SimClock
 from bedplate.core.errors import DataError, JobError, NotFound
 from bedplate.serve.gateway import MAX_BODY_BYTES, MAX_INSTANCES, EndpointInfo, Field, Looked, answer_id, app
+from serve.replica import serving
 
 INFO = EndpointInfo(
     name="delay-api",
@@ -61,15 +61,23 @@ class Replica:
         return [row["flight"] / 2 for row in rows]
 
 
-@pytest.fixture
-def replica() -> Replica:
-    return Replica()
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[Replica, httpx.Client]]:
+    made = Replica()
+    with serving(made.app) as address, httpx.Client(base_url=address, trust_env=False, timeout=30) as http:
+        yield made, http
 
 
 @pytest.fixture
-def client(replica: Replica) -> Iterator[httpx.Client]:
-    with serving(replica.app) as address, httpx.Client(base_url=address, trust_env=False, timeout=30) as http:
-        yield http
+def replica(served: tuple[Replica, httpx.Client]) -> Replica:
+    served[0].answers.clear()
+    served[0].failure = None
+    return served[0]
+
+
+@pytest.fixture
+def client(replica: Replica, served: tuple[Replica, httpx.Client]) -> httpx.Client:
+    return served[1]
 
 
 def test_a_request_is_answered_with_the_model_that_did(client: httpx.Client) -> None:

@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
 
 from bedplate.cli.command import AsJson, ProjectFolder, show
-from bedplate.core.lineage import Node
 from bedplate.flow.lineage import lineage as find
 from bedplate.flow.workspace import open_workspace
 
@@ -30,16 +26,4 @@ def lineage(
     """
     with open_workspace(project) as workspace:
         node = find(workspace, name)
-    if as_json:
-        show(node.to_json(), "", as_json=True)
-    else:
-        Console(soft_wrap=True).print(_tree(node))
-
-
-def _tree(node: Node) -> Tree:
-    tree = Tree(Text(node.title, style="bold"))
-    for name, value in node.facts.items():
-        tree.add(Text(f"{name}: {value}"))
-    for child in node.children:
-        tree.children.append(_tree(child))
-    return tree
+    show(node.to_json(), node.text(), as_json)

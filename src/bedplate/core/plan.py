@@ -23,7 +23,7 @@ class Step:
 
     `needs` are the steps whose outputs it reads; `spec` is what it does, as JSON, resources and pool left out; `entries` are the
     files of user code that it runs and `globs` more files that its result depends on; `sources` are outside inputs (files and streams)
-    that no step writes.
+    that no step writes. With `reads`, only those outputs of its needs are its inputs.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Step:
     entries: tuple[str, ...] = ()
     globs: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     resources: Resources = field(default_factory=Resources)
 
 

@@ -163,7 +163,8 @@ def quanta(values: npt.NDArray[Any], owner: str) -> Ints:
     if not bool(np.all(np.abs(scaled) < 2.0**63)):
         worst = float(values[np.argmax(np.abs(scaled))])
         raise DataError(f"a value of {owner} is too large to be summed exactly", value=worst, fix="derive a column in a larger unit")
-    return scaled.astype(np.int64)
+    whole: Ints = scaled.astype(np.int64)
+    return whole
 
 
 def finish(aggregate: str, counts: Ints, totals: Ints, scale: int) -> npt.NDArray[Any]:

@@ -36,7 +36,8 @@ def column(table: pa.Table, name: str, owner: str) -> pa.Array[Any]:
     array: Any = table.column(name).combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    return array.cast(_PLAIN[column_type(array.type, f"{owner}.{name}")])
+    plain: pa.Array[Any] = array.cast(_PLAIN[column_type(array.type, f"{owner}.{name}")])
+    return plain
 
 
 def column_type(arrow: pa.DataType, owner: str) -> ColumnType:
@@ -111,7 +112,9 @@ def lookup(distinct: pa.Table, table: pa.Table, owner: str) -> tuple[Ints, Bools
 def texts(table: pa.Table) -> pa.Array[Any]:
     """Each row as canonical JSON, a list of its values in order of columns: timestamps as microseconds, NaN as null."""
     join: Any = pc.binary_join_element_wise
-    joined: pa.Array[Any] = join("[", join(*(_column_texts(table.column(name).combine_chunks()) for name in table.column_names), ","), "]", "")
+    joined: pa.Array[Any] = join(
+        "[", join(*(_column_texts(table.column(name).combine_chunks()) for name in table.column_names), ","), "]", ""
+    )
     return joined
 
 

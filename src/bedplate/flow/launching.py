@@ -64,7 +64,8 @@ def _given(step: Step, need: str, outputs: Mapping[str, Made], facts: Facts) -> 
 
 
 def _inputs(workspace: Workspace, step: Step, outputs: Mapping[str, Made], facts: Facts) -> dict[str, Version]:
-    inputs = {name: version for need in step.needs for name, version in _given(step, need, outputs, facts).items()}
+    given = {name: version for need in step.needs for name, version in _given(step, need, outputs, facts).items()}
+    inputs = {name: version for name, version in given.items() if not step.reads or name in step.reads}
     if step.kind == "endpoint" and step.spec["model"] not in inputs:
         model = step.spec["model"]
         decision = workspace.records.evaluations.get(model, {}).get("decision", {})

@@ -8,8 +8,9 @@ Does not know: how a tree is shown.
 from __future__ import annotations
 
 from bedplate.core.errors import NotFound
-from bedplate.core.lineage import Node, trace, trace_run
+from bedplate.core.lineage import Node, Tracer, trace, trace_run
 from bedplate.core.record import Records
+from bedplate.core.versions import Version
 from bedplate.flow.answers import find_answer
 from bedplate.flow.workspace import Workspace
 
@@ -28,6 +29,8 @@ def lineage(workspace: Workspace, name: str) -> Node:
 def _answer(workspace: Workspace, name: str) -> Node:
     answer = find_answer(workspace, name)
     records = workspace.records
+    version = records.version(answer["model"])
+    tracer = Tracer(records)
     facts = {
         "at": answer["at"],
         "prediction": answer["prediction"],
@@ -35,25 +38,24 @@ def _answer(workspace: Workspace, name: str) -> Node:
         "features as served": answer["features"],
         "latency": f"{answer['latency_s'] * 1000:.1f} ms",
     }
-    version = records.version(answer["model"])
-    children = [_endpoint(records, answer["run"], version.ref), _decision(records, version.name, version.number), trace(records, version)]
-    return Node(f"answer {answer['id']}", facts, tuple(child for child in children if child is not None))
+    decided = _decision(records, version)
+    children = (*((decided,) if decided else ()), tracer.version(version), _endpoint(records, answer["run"], tracer))
+    return tracer.rooted(Node(f"answer {answer['id']}", facts, children))
 
 
-def _endpoint(records: Records, run: str, model: str) -> Node:
+def _endpoint(records: Records, run: str, tracer: Tracer) -> Node:
     record = records.runs[run]
-    tree = trace_run(records, record)
-    kept = tuple(child for child in tree.children if f" {model} " not in f"{child.title} ")
-    return Node(f"endpoint {record.step}  run {run}, http://127.0.0.1:{record.port}", tree.facts, kept)
+    tree = tracer.run(record)
+    return Node(f"endpoint {record.step} on 127.0.0.1:{record.port}, {tree.title}", tree.facts, tree.children)
 
 
-def _decision(records: Records, model: str, number: int) -> Node | None:
+def _decision(records: Records, version: Version) -> Node | None:
     for (name, alias), moves in records.aliases.items():
-        for move in reversed(moves):
-            if name == model and move.version == number:
-                evaluation = records.evaluations.get(model, {})
-                facts = {"by": move.decision["by"], "why": move.decision.get("why", "")}
-                if evaluation.get("candidate") == f"{model}@{number}":
-                    facts |= {"metrics": evaluation["metrics"], "pinned set": evaluation["pinned_set"]}
-                return Node(f"decision {model}@{number} -> {alias}", facts)
+        move = next((move for move in reversed(moves) if name == version.name and move.version == version.number), None)
+        if move is not None:
+            facts = {"by": move.decision["by"], "why": move.decision.get("why", "")}
+            evaluation = records.evaluations.get(name, {})
+            if evaluation.get("candidate") == version.ref:
+                facts |= {"metrics": evaluation["metrics"], "pinned set": evaluation["pinned_set"]}
+            return Node(f"decision {version.ref} -> {alias}", facts)
     return None

@@ -78,14 +78,15 @@ def _entry_files(job: Job) -> tuple[str, ...]:
 
 def _job(name: str, job: Job) -> Step:
     spec = _step_spec("job", function=job.function, command=job.command, params=job.params, outputs=list(job.outputs))
-    return Step(name, "job", (), spec, _entry_files(job), job.code, (), job.resources)
+    return Step(name, "job", (), spec, _entry_files(job), job.code, resources=job.resources)
 
 
 def _ingest(name: str, dataset: Dataset, writers: Mapping[str, str]) -> Step:
     writer = writers.get(dataset.source)
     stored = {field: value for field, value in _dataset(dataset).items() if field in STORED}
     needs, sources = ((writer,), ()) if writer else ((), (dataset.source,))
-    return Step(name, "ingest", needs, _step_spec("ingest", dataset=stored), sources=sources)
+    reads = (dataset.source,) if writer else ()
+    return Step(name, "ingest", needs, _step_spec("ingest", dataset=stored), sources=sources, reads=reads)
 
 
 def _feature(name: str, spec: ProjectSpec) -> Step:
@@ -110,7 +111,7 @@ def _training_set(name: str, job: Job, spec: ProjectSpec) -> Step:
 def _train(name: str, job: Job, spec: ProjectSpec) -> Step:
     model = next((model for model, declared in spec.models.items() if declared.from_ == name), name)
     values = _step_spec("train", function=job.function, command=job.command, params=job.params, model=model, outputs=list(job.outputs))
-    return Step(name, "train", (f"{name}.inputs",), values, _entry_files(job), job.code, (), job.resources)
+    return Step(name, "train", (f"{name}.inputs",), values, _entry_files(job), job.code, resources=job.resources)
 
 
 def _gate(name: str, spec: ProjectSpec) -> Step:

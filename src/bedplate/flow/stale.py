@@ -51,7 +51,12 @@ def components(step: Step, facts: Facts, inputs: Mapping[str, Mapping[str, Versi
         "spec": digest(dict(step.spec)),
         "code": code.digest if code else None,
         "packages": [list(package) for package in code.packages] if code else [],
-        "inputs": {f"{need}/{name}": version.digest for need, made in inputs.items() for name, version in made.items()},
+        "inputs": {
+            f"{need}/{name}": version.digest
+            for need, made in inputs.items()
+            for name, version in made.items()
+            if not step.reads or name in step.reads
+        },
         "sources": {source: facts.sources[source] for source in step.sources},
     }
 

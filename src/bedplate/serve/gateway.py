@@ -21,7 +21,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,8 +114,7 @@ def app(
         return _json(200, {"status": "ready", "model": endpoint.model, "answers": dict(health())})
 
     routes = [Route("/", root), Route("/health", healthy), Route("/predict", gateway.answer, methods=["POST"])]
-    handlers: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {HTTPException: _refused_route, Exception: _failed}
-    inner = Starlette(routes=routes, exception_handlers=handlers)
+    inner = Starlette(routes=routes, exception_handlers={HTTPException: _refused_route})
     inner.router.redirect_slashes = False
     return _LoopbackOnly(inner)
 
@@ -146,6 +145,8 @@ class _Gateway:
             return _json(error.status, error.body)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
+        except Exception as error:  # noqa: BLE001 - left to the server it would cost the connection; it is logged, with an id
+            return _failed(error)
         if many:
             return _json(200, {"ids": ids, "predictions": predictions, "model": self._endpoint.model})
         return _json(200, {"id": ids[0], "prediction": predictions[0], "model": self._endpoint.model})
@@ -300,11 +301,11 @@ async def _refused_route(_request: Request, error: Exception) -> Response:
     return _json(refused.status, refused.body, error.headers)
 
 
-async def _failed(request: Request, error: Exception) -> Response:
-    """A failure inside: the caller learns an id, the log the rest (the server prints the traceback after this line)."""
+def _failed(error: Exception) -> Response:
+    """A failure inside: the caller learns an id, the log the rest."""
     identity = os.urandom(6).hex()
     detail = error.one_line() if isinstance(error, BedplateError) else repr(error)
-    _LOG.error("%s %s failed (%s): %s", request.method, request.url.path, identity, detail)
+    _LOG.error("no answer (%s): %s", identity, detail, exc_info=error)
     refused = Refused(500, "the endpoint could not answer", value=identity, fix="look for this value in the endpoint's log")
     return _json(refused.status, refused.body)
 

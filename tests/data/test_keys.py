@@ -1,0 +1,58 @@
+"""Keys as codes and as text: two forms of one equality."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+
+from bedplate.core.errors import DataError
+from bedplate.data.keys import column, encode, lookup, text, texts
+from data.histories import KEY, START, TIME, Row, histories, table
+
+NAMES = ["carrier", "origin", "slot", "flight"]
+
+
+@given(histories)
+def test_codes_are_equal_where_tuples_are(rows: list[Row]) -> None:
+    cut = table(rows)
+    codes, distinct = encode(cut, NAMES, "events")
+    tuples = [tuple(row[name] for name in NAMES) for row in cut.to_pylist()]
+    listed = [tuple(row.values()) for row in distinct.to_pylist()]
+    assert [None if code < 0 else listed[code] for code in codes] == [None if None in each else each for each in tuples]
+    assert listed == sorted(set(listed))
+
+
+@given(histories, histories)
+def test_lookup_finds_what_is_there_and_nothing_else(known: list[Row], asked: list[Row]) -> None:
+    _, distinct = encode(table(known), KEY, "known")
+    codes, present = lookup(distinct, table(asked), "asked")
+    listed = [tuple(row.values()) for row in distinct.to_pylist()]
+    tuples = [tuple(row[name] for name in KEY) for row in table(asked).to_pylist()]
+    assert codes.tolist() == [listed.index(each) if each in listed else -1 for each in tuples]
+    assert present.tolist() == [None not in each for each in tuples]
+
+
+@given(histories)
+def test_texts_are_json_with_times_in_microseconds(rows: list[Row]) -> None:
+    cut = table(rows).select(["carrier", "flight", "slot", "gain"])
+    for row, written in zip(cut.to_pylist(), texts(cut).to_pylist(), strict=True):
+        slot = (row["slot"] - START) // timedelta(microseconds=1) + round(START.timestamp() * 1e6)
+        values = [row["carrier"], row["flight"], slot, row["gain"] if row["gain"] == row["gain"] else None]
+        assert written == text(values)
+        assert json.loads(written) == values
+
+
+def test_a_column_has_a_plain_type_whatever_it_came_as() -> None:
+    odd = pa.table(
+        {"s": pa.array(["a"]).dictionary_encode(), "n": pa.array([1], pa.int8()), "t": pa.array([START], pa.timestamp("ms", "UTC"))}
+    )
+    assert [column(odd, name, "odd").type for name in ("s", "n", "t")] == [pa.string(), pa.int64(), TIME]
+
+
+def test_private_columns_are_not_proposed() -> None:
+    with pytest.raises(DataError, match=r"events has no such column \(got 'known_at'\)\. Fix: (?!.*_known_at)"):
+        column(table([]), "known_at", "events")
