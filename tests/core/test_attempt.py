@@ -109,5 +109,7 @@ def test_an_identity_is_read_once_it_is_there(tmp_path: Path) -> None:
 
 
 def test_the_shim_can_read_an_attempt_with_the_standard_library_only() -> None:
-    script = "import sys, bedplate.core.attempt, bedplate.core.journal; print([n for n in sys.modules if n in ('pydantic', 'blake3', 'yaml')])"
+    script = (
+        "import sys, bedplate.core.attempt, bedplate.core.journal; print([n for n in sys.modules if n in ('pydantic', 'blake3', 'yaml')])"
+    )
     assert subprocess.check_output([sys.executable, "-c", script], text=True, timeout=60) == "[]\n"

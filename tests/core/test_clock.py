@@ -75,7 +75,7 @@ def test_an_instant_without_an_offset_is_utc() -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2013-13-01", "10:00"])
 def test_what_is_no_instant(text: str) -> None:
-    with pytest.raises(ValueError, match="isoformat|month"):
+    with pytest.raises(ValueError, match=r"isoformat|month"):
         instant(text)
 
 

@@ -199,7 +199,7 @@ def copies(home: Path) -> Path:
 
 
 def test_a_copy_is_all_that_an_outsider_needs(signed: tuple[Path, Path]) -> None:
-    path, home = signed
+    home = signed[1]
     public = signing_key(home).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     copy = copies(home)
     for line in copy.read_text().splitlines():

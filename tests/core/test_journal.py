@@ -191,7 +191,9 @@ def test_entries_of_several_writers_come_in_the_order_of_their_time(tmp_path: Pa
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(["rank-0", "rank-1", "shim"]), st.lists(st.floats(0, 10), max_size=6)))
-def test_a_clock_that_is_set_back_does_not_reorder_a_writer(tmp_path_factory: pytest.TempPathFactory, times: dict[str, list[float]]) -> None:
+def test_a_clock_that_is_set_back_does_not_reorder_a_writer(
+    tmp_path_factory: pytest.TempPathFactory, times: dict[str, list[float]]
+) -> None:
     folder = tmp_path_factory.mktemp("attempt")
     for writer, at_s in times.items():
         put(folder, writer, at_s)

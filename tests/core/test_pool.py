@@ -30,6 +30,6 @@ def test_a_placement_is_plain_json() -> None:
 
 
 def test_equal_machines_are_equal_and_can_be_keys() -> None:
-    again = Inventory(**{**vars(MACHINE)})
+    again = Inventory(**vars(MACHINE))
     assert again == MACHINE
     assert len({again, MACHINE}) == 1

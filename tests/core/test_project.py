@@ -134,13 +134,13 @@ MISTAKES = [
     (
         "label: arrivals.gain",
         "label: arrivals.gains",
-        "16: jobs.train_delay.inputs.label: dataset 'arrivals' declares no such column (got 'gains'). Fix: did you mean 'gain' or 'origin'?",
+        "16: jobs.train_delay.inputs.label: dataset 'arrivals' declares no such column (got 'gains'). "
+        "Fix: did you mean 'gain' or 'origin'?",
     ),
     (
         "entity: [origin, dest]",
         "entity: [origin, destination]",
-        "12: features.route_gain.entity: dataset 'arrivals' declares no such column (got 'destination'). "
-        "Fix: did you mean 'dest'?",
+        "12: features.route_gain.entity: dataset 'arrivals' declares no such column (got 'destination'). Fix: did you mean 'dest'?",
     ),
     (
         "    key: [flight, origin]\n    known_at: arrived_at",
@@ -252,7 +252,9 @@ def test_a_name_that_is_also_a_fields_name_does_not_confuse_the_fix(noun: str, n
     assert "did you mean" in (caught.value.fix or "")
 
 
-@pytest.mark.parametrize("text", ["true: 1", "1: {}", "project: 7", "project:", "datasets: {no: {source: a}}", "datasets: [a]", "jobs: {a: 1}"])
+@pytest.mark.parametrize(
+    "text", ["true: 1", "1: {}", "project: 7", "project:", "datasets: {no: {source: a}}", "datasets: [a]", "jobs: {a: 1}"]
+)
 def test_odd_values_are_errors_like_any_other(text: str) -> None:
     with pytest.raises(SpecError) as caught:
         validate(parse(text if "project" in text else f"project: a\n{text}", "f"))

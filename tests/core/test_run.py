@@ -188,7 +188,9 @@ STOPS = st.dictionaries(st.integers(1, 12), st.sampled_from(["stop", "cancel"]),
 
 @settings(max_examples=300)
 @given(script=SCRIPT, stops=STOPS, kills=st.frozensets(st.integers(1, 25)), max_restarts=st.integers(0, 3))
-def test_kills_of_the_loop_change_nothing(script: list[tuple[int, str]], stops: dict[int, str], kills: frozenset[int], max_restarts: int) -> None:
+def test_kills_of_the_loop_change_nothing(
+    script: list[tuple[int, str]], stops: dict[int, str], kills: frozenset[int], max_restarts: int
+) -> None:
     undisturbed = World(script, stops, frozenset(), max_restarts)
     killed = World(script, stops, kills, max_restarts)
     end = undisturbed.run()

@@ -25,16 +25,21 @@ MOMENTS = {  # victim -> files below the state folder whose appearance tells tha
     "gate": ("runs/amount-*/*/out/*",),
     "supervisor": ("runs/amount-*/*/out/evaluation.json", "runs/*/1/identity.json"),
 }
+STAGES = {"producer": 0.5, "ingester": 1.5, "worker": 2.5, "gate": 3.5, "endpoint": 4.5}
 LIMIT_S = 120.0
 
 
 @dataclass(frozen=True)
 class Kill:
-    """One planned kill: the victim, the delay in seconds after it (or the file) is first seen, and whether a file is waited for."""
+    """One planned kill: the victim, the delay in seconds after it (or the file) is first seen, and whether a file is waited for.
+
+    `stage` orders the kills of one project, so that each finds its victim still to come.
+    """
 
     victim: str
     delay_s: float
     at_file: bool
+    stage: float
 
     def __str__(self) -> str:
         return f"{self.victim}{' at a file' if self.at_file else ''} +{self.delay_s * 1000:.0f} ms"
@@ -51,7 +56,8 @@ def planned_kills(seed: int, count: int) -> list[Kill]:
     kills = []
     for victim in victims[:count]:
         at_file = victim in MOMENTS and source.random() < 0.6
-        kills.append(Kill(victim, source.uniform(0, 0.02) if at_file else source.uniform(0, 1.2), at_file))
+        delay_s = source.uniform(0, 0.02) if at_file else source.uniform(0, 0.6)
+        kills.append(Kill(victim, delay_s, at_file, STAGES.get(victim, source.uniform(0, 4))))
     return kills
 
 
@@ -73,11 +79,11 @@ def processes(state: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def perform(kill: Kill, folder: Path, up: subprocess.Popen[bytes]) -> bool:
-    """Wait for the kill's moment and kill; False when `up` ended before the moment came."""
+    """Wait for the kill's moment and kill; False when `up` ended before the moment came (an endpoint stays, and is struck then)."""
     state = folder / ".bedplate"
     before = _files(state, kill)
     started_s = time.monotonic()
-    while up.poll() is None and time.monotonic() - started_s < LIMIT_S:
+    while (up.poll() is None or kill.victim == "endpoint") and time.monotonic() - started_s < LIMIT_S:
         ready = bool(_files(state, kill) - before) if kill.at_file else bool(_victims(kill, state, up))
         if ready:
             time.sleep(kill.delay_s)

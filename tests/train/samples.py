@@ -122,9 +122,7 @@ def train(run: Any, lr: float = 1e-2, epochs: int = 2, batch_size: int = 64, at_
     print(f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}, local {os.environ.get('LOCAL_RANK')}")
     model = run.parallelize(lambda: build_net(run.signature))
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    step = 0
-    for batch in run.batches("train", epochs=epochs, state=[model, optimizer], batch_size=batch_size):
-        step += 1
+    for step, batch in enumerate(run.batches("train", epochs=epochs, state=[model, optimizer], batch_size=batch_size), 1):
         loss = run.backward(squared_error, batch)
         run.update(optimizer, clip=1.0)
         run.log(loss=loss, rank=float(run.rank))
@@ -162,6 +160,22 @@ def _fail(run: Any) -> None:
 def _hang(run: Any) -> None:
     (run.attempt.path / "hanging").write_text(str(os.getppid()))
     time.sleep(60)
+
+
+def talk(run: Any) -> None:
+    """Every rank takes part in each collective; rank 0 keeps what it learned."""
+    group, rank = run._group, run.rank
+    learned = {
+        "agreed": group.agree([rank, -rank, 0.5]),
+        "gathered": [part.decode() for part in group.gather(b"x" * rank * 1000)],
+        "empty": [part.decode() for part in group.gather(b"")],
+        "broadcast": group.broadcast(b"from 0" if rank == 0 else b"what others give is longer, and not looked at").decode(),
+        "nothing": group.broadcast(b"").decode(),
+    }
+    write_json(run.attempt.path / f"learned-{rank}.json", learned)
+    if rank == 0:
+        run.log(step=1, only_here=1.0)
+    run.log(step=1, everywhere=rank)
 
 
 ACTS = {"die": _die, "stop": _stop_host, "fail": _fail, "hang": _hang}

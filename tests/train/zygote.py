@@ -11,12 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from train import samples
-
 from bedplate.core.atomic import write_bytes
 from bedplate.core.attempt import Attempt, read_attempt
 from bedplate.train.context import execute
 from bedplate.train.ranks import run_ranks
+from train import samples
 
 
 def rank_main(attempt: Attempt, rank: int) -> Any:

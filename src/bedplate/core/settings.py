@@ -36,6 +36,14 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def unproxied_loopback(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """`NO_PROXY` with loopback added, so that a client behind a proxy still speaks to a server on this machine."""
+    values = os.environ if environment is None else environment
+    present = values.get("NO_PROXY", values.get("no_proxy", ""))
+    joined = ",".join(part for part in (present, "127.0.0.1", "localhost") if part)
+    return {"NO_PROXY": joined, "no_proxy": joined}
+
+
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
     """The environment for a child process: this one's, with `additions` on top."""
     return {**os.environ, **additions}

@@ -12,8 +12,6 @@ Does not know: when to run, or who reads the table (`cut`).
 
 from __future__ import annotations
 
-import io
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -93,12 +91,13 @@ def ingest_file(name: str, dataset: Dataset, path: Path, lake: Lake, progress: P
     with lake.held(name):
         target.open(source.infer)
         if not target.complete:
-            with tempfile.TemporaryFile(dir=lake.root) as spool:
-                bad, rows, met = _spool(source, target.shape, before[-1] // 1000, spool, progress)
-                if _stamp(path) != before:
-                    raise DataError("the source file changed while it was read", value=path.name, fix="run it again when it is whole")
-                target.replace(lambda: _spooled(spool), bad, rows)
-                ignored.update(target.undeclared(met))
+            spool = lake.root / f".{name}.spool"  # a killed process leaves it, and the next one writes over it, under the lock
+            bad, rows, met = _spool(source, target.shape, before[-1] // 1000, spool, progress)
+            if _stamp(path) != before:
+                raise DataError("the source file changed while it was read", value=path.name, fix="run it again when it is whole")
+            target.replace(lambda: pa.ipc.open_stream(pa.memory_map(str(spool))), bad, rows)
+            spool.unlink()
+            ignored.update(target.undeclared(met))
     return target.end([0], ignored)
 
 
@@ -231,14 +230,16 @@ def _stamp(path: Path) -> tuple[int, int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _spool(
-    source: FileSource, shape: Shape, arrived_at_us: int, spool: io.BufferedRandom, progress: Progress
-) -> tuple[pa.Table, int, Counter[str]]:
-    """Read all of a file before anything is committed: rows that fit to `spool`, the others in memory; and how many rows there are."""
+def _spool(source: FileSource, shape: Shape, arrived_at_us: int, spool: Path, progress: Progress) -> tuple[pa.Table, int, Counter[str]]:
+    """Read all of a file before anything is committed: rows that fit to `spool`, the others in memory; and how many rows there are.
+
+    The lake's writer reads the spool on a thread of its own, so it must be a file of Arrow's: a Python object behind it can abort the
+    interpreter's exit.
+    """
     bad = [QUARANTINE.empty_table()]
     rows = 0
     met: Counter[str] = Counter()
-    with pa.ipc.new_stream(spool, shape.arrow) as writer:
+    with pa.OSFile(str(spool), "wb") as file, pa.ipc.new_stream(file, shape.arrow) as writer:
         for batch in source.batches(shape, arrived_at_us):
             writer.write_table(batch.good)
             bad.append(batch.bad)
@@ -246,8 +247,3 @@ def _spool(
             rows += batch.good.num_rows + batch.bad.num_rows
             progress(rows, rows)
     return pa.concat_tables(bad), rows, met
-
-
-def _spooled(spool: io.BufferedRandom) -> pa.RecordBatchReader:
-    spool.seek(0)
-    return pa.ipc.open_stream(spool)

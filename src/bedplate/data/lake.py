@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
+import pyarrow.fs as pafs
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
@@ -77,7 +78,7 @@ class Table:
     @property
     def schema(self) -> pa.Schema:
         """The columns at this version."""
-        return self._delta.to_pyarrow_dataset().schema
+        return _native(self._delta, self._folder).schema
 
     @property
     def rows(self) -> int:
@@ -184,10 +185,10 @@ class Lake:
             raise NotFound("the lake has no such table", value=name, fix=nearest(name, self.names()))
         newest = DeltaTable(str(folder))
         if version is None or version == newest.version():
-            return newest.to_pyarrow_dataset()
+            return _native(newest, folder)
         if not 0 <= version <= newest.version():
             raise NotFound(f"table {name!r} has no such version", value=version, fix=f"versions are 0 to {newest.version()}")
-        return DeltaTable(str(folder), version=version).to_pyarrow_dataset()
+        return _native(DeltaTable(str(folder), version=version), folder)
 
     def read(
         self, name: str, version: int | None = None, columns: Sequence[str] | None = None, filter: pc.Expression | None = None
@@ -226,6 +227,14 @@ class Lake:
         if not _NAME.fullmatch(name):
             raise DataError("not a table's name", value=name, fix="use lower-case letters, digits, '_' and '-'")
         return self.root / name
+
+
+def _native(delta: DeltaTable, folder: Path) -> pads.Dataset:
+    """The version as a dataset that Arrow reads itself: through the library's own file system, which is a Python object, its threads may
+    still want the interpreter when that exits, and abort it."""
+    files = pafs.SubTreeFileSystem(str(folder), pafs.LocalFileSystem())
+    dataset: pads.Dataset = delta.to_pyarrow_dataset(filesystem=files)
+    return dataset
 
 
 def _commit_of(entry: Mapping[str, Any]) -> Commit:

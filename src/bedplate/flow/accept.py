@@ -6,6 +6,7 @@ Does not know: journals' files (the loop reads them) or how a decision is reache
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,7 +58,7 @@ def finished(workspace: Workspace, run: RunRecord, command: Finish, findings: Fi
     if findings.metrics:
         series = load(SERIES, "series", "store")(workspace.state / "series")
         series.compact(run.id)
-        facts["metrics"] = series.last(run.id)
+        facts["metrics"] = {name: value for name, value in series.last(run.id).items() if math.isfinite(value)}  # JSON has no NaN
     end = {"status": command.status, "failure": command.failure, "message": command.message, **facts}
     if command.status != "succeeded":
         return [Draft("run.finished", run.id, end, key=f"{run.id}/finished")]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from bedplate.core.attempt import Attempt
 from bedplate.core.journal import JournalWriter
+from bedplate.core.settings import unproxied_loopback
 from bedplate.models.mlflow_routes import MlflowRoutes, serve_mlflow
 
 
@@ -23,4 +24,4 @@ def tracking(attempt: Attempt, journal: JournalWriter) -> Iterator[Mapping[str, 
     inputs = {name: values["path"] for name, values in attempt.inputs.items()}
     places = {"BEDPLATE_RUN": attempt.run, "BEDPLATE_INPUTS": json.dumps(inputs), "BEDPLATE_OUT": str(attempt.out)}
     with serve_mlflow(routes) as address:
-        yield {**places, "BEDPLATE_PARAMS": json.dumps(dict(attempt.spec["params"])), **address}
+        yield {**places, "BEDPLATE_PARAMS": json.dumps(dict(attempt.spec["params"])), **address, **unproxied_loopback()}

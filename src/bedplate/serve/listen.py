@@ -1,7 +1,8 @@
 """Listening: a loopback socket, and an ASGI application served on it until the process is told to stop.
 
 A new replica binds the port of the one before (SO_REUSEPORT) and takes connections once it listens, while the old one finishes what it
-has begun. Nothing but a loopback address is bound: beyond the machine there is neither authentication nor encryption yet.
+has begun; a connection that the kernel queues in the very instant of the end is reset, and its client tries again. Nothing but a
+loopback address is bound: beyond the machine there is neither authentication nor encryption yet.
 Does not know: what the application answers.
 """
 
@@ -23,6 +24,7 @@ from bedplate.core.errors import BedplateError, Busy
 LOOPBACK = "127.0.0.1"
 GRACE_S = 10
 BACKLOG = 1024
+LAST_REQUEST_S = 0.1
 
 
 def bind(port: int, host: str = LOOPBACK) -> socket.socket:
@@ -101,6 +103,13 @@ class Listener(uvicorn.Server):
         port = int(self._sock.getsockname()[1])
         await super().startup(sockets)
         self._on_ready(port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but who connected just before the end gets an answer: uvicorn hangs up on a connection without a request."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LAST_REQUEST_S)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -104,7 +104,7 @@ class ModelVersion:
                     module.load_state_dict(weights, strict=True)
                 except RuntimeError as error:
                     fix = "build the network that was trained: the same code, signature and params"
-                    raise JobError(f"the weights do not fit the network: {error}", fix=fix) from error
+                    raise JobError(f"the weights do not fit the network: {' '.join(str(error).split())}", fix=fix) from error
                 self._module = module.to(self._device).eval().requires_grad_(False)
             return self._module
 

@@ -3,6 +3,9 @@
 Ranks meet every few steps, about five times a second: one small all-reduce tells all of them whether to stop, to write a checkpoint
 and to bring metrics home, and how many steps the next stretch has. Only there do wall clocks and signals matter, so every rank acts at
 the same step, and the numbers trained do not depend on them.
+
+A run that is resumed at the same world size ends with the same bits on one and on two ranks. On more, sums of gradients have an order,
+and DistributedDataParallel lays its buckets out anew after its first step: the step after resuming may differ in the last bit.
 Does not know: user code, or how a batch becomes tensors.
 """
 
