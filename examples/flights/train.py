@@ -25,7 +25,8 @@ class Net(nn.Module):
         numeric = batch["numeric"]
         embedded = [embed(batch["categorical"][:, column]) for column, embed in enumerate(self.embeddings)]
         deep = self.deep(torch.cat([numeric.clamp(-6, 6), *embedded], dim=1))
-        return self.mean + self.scale * (self.linear(numeric) + deep).squeeze(1)
+        minutes: torch.Tensor = self.mean + self.scale * (self.linear(numeric) + deep).squeeze(1)
+        return minutes
 
 
 def loss_fn(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:

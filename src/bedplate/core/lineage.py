@@ -7,6 +7,7 @@ Does not know: answers (the flow joins them to the model version that gave them)
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -44,7 +45,7 @@ class Node:
             yield from child._below(indent + ("    " if last else "│   "))
 
     def _repr_html_(self) -> str:
-        return f"<pre>{self.text().replace('&', '&amp;').replace('<', '&lt;')}</pre>"
+        return f"<pre>{html.escape(self.text())}</pre>"
 
 
 class Tracer:

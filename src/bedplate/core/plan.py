@@ -5,6 +5,7 @@ Does not know: how facts are gathered (`flow.facts`) or how a step is executed (
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -105,3 +106,6 @@ class Plan:
                 total + (f"; about {human_duration(estimate)} by the last runs (an estimate)" if estimate else ""),
             ]
         )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.text())}</pre>"
