@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -27,7 +28,7 @@ EVENTS = 8
 SIGNED = (3, 6)
 
 
-def make(folder: Path) -> tuple[Path, Path]:
+def make(folder: Path) -> None:
     """A ledger of EVENTS events that was signed after each of SIGNED, and the home that holds its key and the copies."""
     home, clock = folder / "home", SimClock(1000.0)
     ledger = Ledger(folder / "ledger.db", "flights", clock)
@@ -36,7 +37,6 @@ def make(folder: Path) -> tuple[Path, Path]:
         if number in SIGNED:
             assert sign_head(ledger, home, clock) is not None
     ledger.close()
-    return folder / "ledger.db", home
 
 
 def audited(path: Path, home: Path) -> Audit:
@@ -47,9 +47,22 @@ def audited(path: Path, home: Path) -> Audit:
         ledger.close()
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a signed ledger, for tests to copy and forge."""
+    folder = tmp_path_factory.mktemp("original")
+    make(folder)
+    return folder
+
+
+def copied(original: Path, folder: Path) -> tuple[Path, Path]:
+    shutil.copytree(original, folder, dirs_exist_ok=True)
+    return folder / "ledger.db", folder / "home"
+
+
 @pytest.fixture
-def signed(tmp_path: Path) -> tuple[Path, Path]:
-    return make(tmp_path)
+def signed(original: Path, tmp_path: Path) -> tuple[Path, Path]:
+    return copied(original, tmp_path)
 
 
 def edit(path: Path, script: str) -> None:
@@ -167,9 +180,9 @@ CELLS = ["at_ms", "kind", "schema", "subject", "key", "payload", "payload_digest
     forget=st.booleans(),
 )
 def test_any_edit_of_any_cell_is_found(
-    tmp_path_factory: pytest.TempPathFactory, cell: str, seq: int, other: int, recompute: bool, forget: bool
+    original: Path, tmp_path_factory: pytest.TempPathFactory, cell: str, seq: int, other: int, recompute: bool, forget: bool
 ) -> None:
-    path, home = make(tmp_path_factory.mktemp("edited"))
+    path, home = copied(original, tmp_path_factory.mktemp("edited"))
     before = rows(path)
     value = {"at_ms": str(other), "kind": "'alias.moved'", "schema": "7", "key": f"'x{other}'", "payload": f"X'{other:02X}'"}
     edit(path, f"UPDATE events SET {cell} = {value.get(cell) or repr(str(other))} WHERE seq = {seq}")

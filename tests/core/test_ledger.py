@@ -141,7 +141,7 @@ def test_a_disk_that_takes_no_more_is_a_ledger_error_and_the_ledger_goes_on_afte
     assert ledger.verify().seq == 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(batches=st.lists(st.lists(st.tuples(st.integers(0, 5), st.none() | st.sampled_from("abcd")), max_size=4), max_size=8))
 def test_any_batches_make_one_chain_without_gaps(tmp_path_factory: pytest.TempPathFactory, batches: list[list[tuple[int, str]]]) -> None:
     ledger = Ledger(tmp_path_factory.mktemp("ledger") / "ledger.db", "flights", SimClock())
@@ -266,7 +266,7 @@ def test_a_lease_that_was_renewed_after_its_holder_was_thought_dead_is_kept(ledg
 
 
 @given(start_s=st.floats(0, 4e9), duration_s=st.floats(0.01, 1e5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_lease_is_what_the_ledger_says_it_is(tmp_path_factory: pytest.TempPathFactory, start_s: float, duration_s: float) -> None:
     ledger = Ledger(tmp_path_factory.mktemp("ledger") / "ledger.db", "flights", SimClock(start_s))
     lease = ledger.acquire("loop", "one", duration_s)
@@ -288,7 +288,7 @@ def test_a_lease_that_nobody_took_fences(ledger: Ledger, tmp_path: Path, clock: 
     other.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["acquire", "renew", "append", "release", "wait"]), st.integers(0, 2)), max_size=25))
 def test_tokens_only_grow_and_only_the_newest_writes(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]) -> None:
     clock = SimClock(5.0)

@@ -1,14 +1,14 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from bedplate.core.attempt import Attempt
+from train.samples import wait_until
 
 TESTS = Path(__file__).parent.parent
 
@@ -43,14 +43,6 @@ class Hosts:
         with suppress(ProcessLookupError):
             self._process.kill()
         self._process.communicate(timeout=30)
-
-
-def wait_until(condition: Callable[[], bool], limit_s: float = 60) -> None:
-    """Wait for a condition; fails the test after `limit_s`."""
-    deadline_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,14 @@ def attempt_in(state: Path, *, token: int = 1, world_size: int = 1, checkpoint: 
 def journal_of(attempt: Attempt, kind: str | None = None) -> list[Entry]:
     """What was written to an attempt's journal, all or of one kind."""
     return [entry for entry in JournalReader(attempt.path).read() if kind in (None, entry.kind)]
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float = 60) -> None:
+    """Wait for a condition; fails the test after `limit_s`."""
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.01)
 
 
 def build_net(signature: Any) -> Any:

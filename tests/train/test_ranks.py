@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 
 from bedplate.core.attempt import Attempt, start_ticks
 from bedplate.train.ranks import End, torchrun_environment, verdict
-from train.conftest import wait_until
-from train.samples import attempt_in, flights_feed, journal_of
+from train.samples import attempt_in, flights_feed, journal_of, wait_until
 
 LOST, STOPPED, USER = 70, 75, 1
 

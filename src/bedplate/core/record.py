@@ -52,11 +52,12 @@ class RunRecord:
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, Any] = field(default_factory=dict)
     port: int | None = None
+    answering: int = 0  # the token of the attempt that said it answers on `port`
 
     @property
     def status(self) -> str:
         """`pending`, `running`, `ready` (an endpoint that answers), `succeeded`, `failed`, `stopped` or `cancelled`."""
-        return "ready" if self.state.status == "running" and self.port else self.state.status
+        return "ready" if self.state.live and self.answering == self.state.token else self.state.status
 
     @property
     def ended(self) -> bool:
@@ -214,8 +215,8 @@ class Records:
             record.attempts.append(attempt)
         elif event.kind == "attempt.ended":
             self._attempt_ended(record, event)
-        elif event.kind == "endpoint.ready":
-            record.port = payload["port"]
+        elif event.kind == "endpoint.ready" and record.state.live and payload["token"] == record.state.token:
+            record.port, record.answering = payload["port"], payload["token"]
         elif event.kind == "run.finished":
             record.ended_at_s = event.at_s
             record.outputs = tuple(payload.get("outputs", ()))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-VersionKind = Literal["table", "stream", "file", "view", "training_set", "model", "online"]
+VersionKind = Literal["table", "stream", "file", "files", "view", "training_set", "model", "online"]
 
 
 @dataclass(frozen=True)
