@@ -136,6 +136,16 @@ def test_a_correction_replaces_an_event_of_the_same_time() -> None:
     assert [row["l__gain"] for row in featured([event(5, flight=9), event(10, flight=9)], events)] == [1.0, 2.0]
 
 
+def test_behind_an_own_row_is_the_latest_of_another_key() -> None:
+    events = [event(0, flight=2, gain=5.0), event(5, gain=1.0), event(10, gain=2.0), event(3, flight=3, gain=4.0)]
+    made = featured([event(20), event(20, flight=3), event(20, flight=None)], events)
+    assert [row["l__gain"] for row in made] == [4.0, 2.0, 2.0]
+
+
+def test_a_row_that_is_alone_sees_nothing() -> None:
+    assert featured([event(20)], [event(0, gain=1.0), event(5, gain=2.0)])[0]["l__gain"] is None
+
+
 def test_the_order_of_the_key_columns_does_not_matter() -> None:
     spine = [event(30)]
     assert featured(spine, LATE, ("flight", "carrier")) == featured(spine, LATE, KEY)

@@ -120,6 +120,12 @@ def test_an_own_key_hides_all_its_events(store: OnlineStore) -> None:
     assert other_key == seen
 
 
+def test_an_own_event_at_the_start_of_a_window_is_not_taken_out_twice(store: OnlineStore) -> None:
+    at, entity = START + timedelta(minutes=65), {"origin": "EWR", "slot": START}
+    assert store.features("w", entity, at, KEY)["w__bags__count__1h"] == 0
+    assert store.features("w", entity, at)["w__bags__count__1h"] == 1
+
+
 def test_a_naive_time_is_utc(store: OnlineStore) -> None:
     at = START + timedelta(minutes=10)
     assert store.features("l", {"origin": "EWR"}, at.replace(tzinfo=None)) == store.features("l", {"origin": "EWR"}, at)

@@ -92,7 +92,7 @@ def _known_at(name: str, dataset: Dataset, stored: pa.Table, arrived: pa.Chunked
 def _derived(name: str, dataset: Dataset, stored: pa.Table) -> dict[str, pa.ChunkedArray[Any]]:
     if not dataset.derive:
         return {}
-    connection = duckdb.connect(config={"enable_external_access": "false"})
+    connection = duckdb.connect(config={"enable_external_access": "false", "python_enable_replacements": "false"})
     try:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("stored", stored)

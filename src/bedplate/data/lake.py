@@ -230,8 +230,10 @@ class Lake:
 
 
 def _native(delta: DeltaTable, folder: Path) -> pads.Dataset:
-    """The version as a dataset that Arrow reads itself: through the library's own file system, which is a Python object, its threads may
-    still want the interpreter when that exits, and abort it."""
+    """The version as a dataset that Arrow reads by itself.
+
+    The library's own file system is a Python object: a thread of Arrow that lets go of it while the interpreter exits aborts the process.
+    """
     files = pafs.SubTreeFileSystem(str(folder), pafs.LocalFileSystem())
     dataset: pads.Dataset = delta.to_pyarrow_dataset(filesystem=files)
     return dataset

@@ -31,7 +31,7 @@ class JsonReader:
 
     def __init__(self) -> None:
         """Open the connection."""
-        self._connection = duckdb.connect(config={"enable_external_access": "false"})
+        self._connection = duckdb.connect(config={"enable_external_access": "false", "python_enable_replacements": "false"})
 
     def close(self) -> None:
         """Release the connection."""

@@ -71,15 +71,15 @@ class Log:
             found = self._partition(partition)
             end_offset = found.refresh().end_offset
             blocks: list[Block] = []
-            while offset < end_offset and limit > 0 and (limit_bytes > 0 or not blocks):
+            while offset < end_offset and limit > 0:
                 for block in found.holding(offset).blocks(partition, offset):
-                    if limit <= 0 or (limit_bytes <= 0 and blocks):
-                        break
                     part = block.cut(offset, limit, limit_bytes)
-                    if blocks and len(part.payload) > limit_bytes:
+                    if blocks and len(part.payload) > limit_bytes:  # a cut has at least one record, even if it is too large
                         return blocks
                     blocks.append(part)
                     offset, limit, limit_bytes = part.end_offset, limit - len(part.lengths), limit_bytes - len(part.payload)
+                    if offset < block.end_offset or limit == 0:
+                        return blocks
             return blocks
 
     def append(self, values: Sequence[bytes], *, producer: str, sequence: int, partition: int | None = None) -> int:
