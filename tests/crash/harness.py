@@ -25,6 +25,7 @@ MOMENTS = {  # victim -> files below the state folder whose appearance tells tha
     "gate": ("runs/amount-*/*/out/*",),
     "supervisor": ("runs/amount-*/*/out/evaluation.json", "runs/*/1/identity.json"),
 }
+VICTIMS = ("supervisor", "shim", "ingester", "producer", "worker", "gate", "endpoint", "tree")
 STAGES = {"producer": 0.5, "ingester": 1.5, "worker": 2.5, "gate": 3.5, "endpoint": 4.5}
 LIMIT_S = 120.0
 
@@ -45,20 +46,15 @@ class Kill:
         return f"{self.victim}{' at a file' if self.at_file else ''} +{self.delay_s * 1000:.0f} ms"
 
 
-def planned_kills(seed: int, count: int) -> list[Kill]:
-    """`count` kills from a seed, every victim in turn before any comes again."""
+def planned_kills(seed: int) -> list[Kill]:
+    """The kills of one project: two for every victim, in the order in which their victims come."""
     source = random.Random(seed)
-    victims: list[str] = []
-    while len(victims) < count:
-        deck = ["supervisor", "shim", "ingester", "producer", "worker", "gate", "endpoint", "tree"]
-        source.shuffle(deck)
-        victims += deck
     kills = []
-    for victim in victims[:count]:
+    for victim in (*VICTIMS, *VICTIMS):
         at_file = victim in MOMENTS and source.random() < 0.6
-        delay_s = source.uniform(0, 0.02) if at_file else source.uniform(0, 0.6)
+        delay_s = source.uniform(0, 0.02) if at_file else source.uniform(0, 0.4)
         kills.append(Kill(victim, delay_s, at_file, STAGES.get(victim, source.uniform(0, 4))))
-    return kills
+    return sorted(kills, key=lambda kill: kill.stage)
 
 
 def start_up(folder: Path) -> subprocess.Popen[bytes]:
@@ -79,7 +75,7 @@ def processes(state: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def perform(kill: Kill, folder: Path, up: subprocess.Popen[bytes]) -> bool:
-    """Wait for the kill's moment and kill; False when `up` ended before the moment came (an endpoint stays, and is struck then)."""
+    """Wait for the kill's moment and kill; False when `up` ended before it came (an endpoint stays, and is struck then)."""
     state = folder / ".bedplate"
     before = _files(state, kill)
     started_s = time.monotonic()
@@ -91,7 +87,9 @@ def perform(kill: Kill, folder: Path, up: subprocess.Popen[bytes]) -> bool:
             for pid in victims:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            return bool(victims)
+            if victims:
+                return True
+            before = _files(state, kill)  # it ended meanwhile; another of its kind may come
         time.sleep(0.003)
     return False
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import httpx
 import pytest
-from bedplate.data.lake import Lake
 
 from bedplate.core.digest import digest_file
 from bedplate.core.heads import audit
+from bedplate.data.lake import Lake
 from bedplate.flow.facts import location_of, serving
 from bedplate.flow.stopping import bring_down
 from bedplate.flow.workspace import Workspace, open_workspace
 from crash.harness import Kill, finish, perform, planned_kills, start_up
 from crash.small_project import ROWS, write_small_project
-
-KILLS_A_PROJECT = 8
 
 
 def bedplate(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -66,15 +66,15 @@ def ask(address: str) -> httpx.Response:
     raise AssertionError("the endpoint did not come back")
 
 
-def scenario(folder: Path, kills: list[Kill]) -> tuple[dict[str, object], int]:
-    """Run a fresh project under these kills, then once undisturbed; its ended state and how many kills struck."""
+def scenario(folder: Path, kills: list[Kill]) -> tuple[dict[str, object], Counter[str]]:
+    """Run a fresh project under these kills, then once undisturbed; its ended state and which kills struck a live process."""
     write_small_project(folder)
-    struck = 0
+    struck: Counter[str] = Counter()
     up = start_up(folder)
-    for kill in sorted(kills, key=lambda kill: kill.stage):
+    for kill in kills:
         if up.poll() is not None and kill.victim != "endpoint":
             up = start_up(folder)
-        struck += perform(kill, folder, up)
+        struck[kill.victim] += perform(kill, folder, up)
     finish(folder, up)
     up = start_up(folder)
     assert finish(folder, up) == 0, (folder / "up.log").read_text()[-3000:]
@@ -97,12 +97,15 @@ def test_every_kill_ends_in_the_same_state(tmp_path: Path, request: pytest.Fixtu
     assert reference["versions"]["amount"] == 1
     assert reference["tables"]["visits"] == [(0, offset) for offset in range(ROWS)]
     assert reference["tables"]["visits_quarantine"] == [(0, ROWS)]
-    kills = planned_kills(seed, count)
-    struck = 0
-    for number, start in enumerate(range(0, count, KILLS_A_PROJECT)):
-        some = kills[start : start + KILLS_A_PROJECT]
-        state, hits = scenario(tmp_path / f"killed-{number}", some)
+    struck: Counter[str] = Counter()
+    project = 0
+    while struck.total() < count:
+        kills = planned_kills(seed + project)
+        state, hits = scenario(tmp_path / f"killed-{project}", kills)
         struck += hits
-        assert state == reference, f"seed {seed}, project {number}, kills: {', '.join(map(str, some))}"
-    print(f"\nseed {seed}: {count} kills planned, {struck} struck a live process; every end was the same")
-    assert struck >= count * 0.7, "too few kills found their victim: the sweep would prove little"
+        print(f"\nseed {seed + project}: {hits.total()} kills ({', '.join(f'{victim} {n}' for victim, n in sorted(hits.items()))})")
+        assert state == reference, f"seed {seed + project}, kills: {', '.join(map(str, kills))}"
+        assert hits.total() >= len(kills) // 3, "too few kills found their victim: the sweep would prove little"
+        shutil.rmtree(tmp_path / f"killed-{project}")
+        project += 1
+    print(f"{struck.total()} kills in {project} projects from seed {seed}; every end was the same: {dict(sorted(struck.items()))}")

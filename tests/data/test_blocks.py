@@ -29,9 +29,7 @@ def block(*values: bytes, first: int = 10) -> Block:
         (12, 9, 0, [b"bbb"]),
     ],
 )
-def test_a_block_is_cut_by_records_and_bytes_but_keeps_at_least_one(
-    start: int, limit: int, limit_bytes: int, expected: list[bytes]
-) -> None:
+def test_a_block_is_cut_to_size_but_keeps_a_record(start: int, limit: int, limit_bytes: int, expected: list[bytes]) -> None:
     cut = block(b"aa", b"", b"bbb", b"c").cut(start, limit, limit_bytes)
     assert [record.value for record in cut.records()] == expected
     assert [record.offset for record in cut.records()] == list(range(start, start + len(expected)))

@@ -184,7 +184,8 @@ def test_processes_that_create_append_and_merge_at_once_write_each_row_once(tmp_
 
 def test_a_held_name_keeps_others_waiting_until_its_holder_ends(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    code = "import sys; from pathlib import Path; from bedplate.data.lake import Lake\nwith Lake(Path(sys.argv[1])).held('t'): print('in', flush=True)"
+    imports = "import sys; from pathlib import Path; from bedplate.data.lake import Lake"
+    code = f"{imports}\nwith Lake(Path(sys.argv[1])).held('t'): print('in', flush=True)"
     with lake.held("t"), lake.held("other"):
         waiting = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         with pytest.raises(subprocess.TimeoutExpired):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import numpy as np
@@ -85,8 +85,10 @@ def _known_at(name: str, dataset: Dataset, stored: pa.Table, arrived: pa.Chunked
         raise DataError(
             f"known_at of dataset {name!r} is no timestamp", value=str(known.type), fix=f"declare {dataset.known_at}: timestamp"
         )
-    latest: pa.ChunkedArray[Any] = known if trusted else pc.max_element_wise(known, arrived)
-    return latest
+    if trusted:
+        return known
+    later = pc.max_element_wise(known.cast(pa.int64()), arrived.cast(pa.int64()))  # there is no such kernel for instants
+    return cast("pa.ChunkedArray[Any]", later).cast(INSTANT)
 
 
 def _derived(name: str, dataset: Dataset, stored: pa.Table) -> dict[str, pa.ChunkedArray[Any]]:

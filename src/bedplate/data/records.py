@@ -40,7 +40,11 @@ class JsonReader:
     def infer(self, records: pa.Array[Any]) -> dict[str, ColumnType]:
         """Columns and types from binary records, in the order in which fields are met; nested fields are left out."""
         _, _, objects = self._objects(records)
-        names = list({name.lower(): name for name in reversed(self._fields(objects)) if _COLUMN.fullmatch(name)}.values())[::-1]
+        first: dict[str, str] = {}
+        for name in self._fields(objects):
+            if _COLUMN.fullmatch(name):
+                first.setdefault(name.lower(), name)  # Delta does not tell names apart by case
+        names = list(first.values())
         columns = self._extract(objects, names, names)
         inferred: dict[str, ColumnType] = {}
         for name, cells in columns.items():

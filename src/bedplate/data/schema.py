@@ -2,7 +2,7 @@
 
 Rules, the same for every source:
     string     text
-    int        a whole number within 64 bits; 3.0 is one, 3.5 is not
+    int        a whole number within 64 bits; 3.0 is one, 3.5 is not; NaN is read as null
     float      a finite number; NaN is read as null, infinity does not fit
     bool       true or false
     timestamp  ISO 8601; without an offset it is UTC; digits beyond microseconds are cut off; a bare number does not fit
@@ -233,12 +233,14 @@ def _quick_timestamp(text: pa.Array[Any]) -> pa.Array[Any] | None:
     return _cast(text, INSTANT) if _all_match(text, _INSTANT) else None
 
 
-def _slow_int(text: str) -> int:
+def _slow_int(text: str) -> int | None:
     if _INT.fullmatch(text):
         value = int(text)
     else:
         number = _slow_float(text)
-        if number is None or number != math.floor(number) or abs(number) > 2**53:
+        if number is None:
+            return None
+        if number != math.floor(number) or abs(number) >= 2**53:  # from there on a float may stand for several whole numbers
             raise ValueError(text)
         value = int(number)
     if not -(2**63) <= value < 2**63:

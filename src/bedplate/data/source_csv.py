@@ -64,10 +64,11 @@ class CsvFile:
 
     def _header(self) -> list[str]:
         with byte_stream(self._path) as stream:
-            lines = io.TextIOWrapper(cast(IO[bytes], stream), encoding="utf-8-sig", newline="")
+            lines = io.TextIOWrapper(cast(IO[bytes], stream), encoding="utf-8-sig", errors="surrogateescape", newline="")
             try:
                 names = next(csv.reader(lines), [])
-            except (UnicodeDecodeError, csv.Error) as error:
+                "".join(names).encode()  # the rows behind the header may hold other bytes, which are their own matter
+            except (UnicodeEncodeError, csv.Error) as error:
                 fix = "save it as CSV in UTF-8"
                 raise DataError("the header of a CSV file cannot be read", value=self._path.name, fix=fix) from error
         if not names or len(set(names)) < len(names) or not all(names):
