@@ -135,9 +135,10 @@ class Records:
         if not which:
             return known[-1]
         number = int(which) if which.isdigit() else self.alias(name, which)
-        if number is None or not 1 <= number <= len(known):
-            raise NotFound("no such version", value=ref, fix=f"{name} has versions 1 to {len(known)}")
-        return known[number - 1]
+        found = next((version for version in known if version.number == number), None)  # not by place: an event may be erased
+        if found is None:
+            raise NotFound("no such version", value=ref, fix=f"{name} has versions 1 to {known[-1].number}")
+        return found
 
     def alias(self, name: str, alias: str) -> int | None:
         """The version number that an alias points to; None when it never moved."""
@@ -195,7 +196,7 @@ class Records:
         if event.kind == "launch.requested":
             targets, force = tuple(payload["targets"]), tuple(payload["force"])
             self.launches[event.subject] = LaunchRecord(event.subject, payload["mode"], targets, force, payload["spec"], event.at_s)
-        else:
+        elif event.subject in self.launches:  # else the request's payload was erased
             launch = self.launches[event.subject]
             launch.status, launch.message, launch.finished_at_s = payload["status"], payload.get("message", ""), event.at_s
 

@@ -61,22 +61,39 @@ def finished(workspace: Workspace, run: RunRecord, command: Finish, findings: Fi
         facts["metrics"] = {name: value for name, value in series.last(run.id).items() if math.isfinite(value)}  # JSON has no NaN
     end = {"status": command.status, "failure": command.failure, "message": command.message, **facts}
     if command.status != "succeeded":
-        return [Draft("run.finished", run.id, end, key=f"{run.id}/finished")]
+        return [_end(run, end)]
+    made = {output.name for output in findings.outputs}
+    missing = [name for name in run.made["spec"].get("outputs", ()) if name not in made]
+    if missing:
+        said = findings.failure.get("message", "write it, or take it out of `outputs`")
+        return [_end(run, end, f"it ended well, but did not write what it declared: {', '.join(missing)} ({said})")]
     drafts, refs = _versions(workspace, run, findings.outputs)
     if findings.evaluation is not None:
         moved = _decided(workspace, run, findings.evaluation)
         if moved is None:
-            message = "production moved while the candidate was evaluated: run it again"
-            return [
-                Draft(
-                    "run.finished",
-                    run.id,
-                    {**end, "status": "failed", "failure": "user_error", "message": message},
-                    key=f"{run.id}/finished",
-                )
-            ]
+            return [_end(run, end, "production moved while the candidate was evaluated: run it again")]
         drafts += moved
-    return [*drafts, Draft("run.finished", run.id, {**end, "outputs": refs}, key=f"{run.id}/finished")]
+    return [*drafts, _end(run, {**end, "outputs": refs})]
+
+
+def _end(run: RunRecord, end: Mapping[str, Any], wrong: str = "") -> Draft:
+    """The last event of a run; with `wrong`, of one whose success cannot be accepted."""
+    verdict = {"status": "failed", "failure": "user_error", "message": wrong} if wrong else {}
+    return Draft("run.finished", run.id, {**end, **verdict}, key=f"{run.id}/finished")
+
+
+def storable(value: Any) -> Any:
+    """What a worker said, as the ledger can hold it.
+
+    JSON has no NaN and no infinity: they become text that `float` reads. UTF-8 has no half of a surrogate pair: it becomes a question mark.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, Mapping):
+        return {storable(name): storable(inner) for name, inner in value.items()}
+    return [storable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _versions(workspace: Workspace, run: RunRecord, outputs: list[Output]) -> tuple[list[Draft], list[str]]:
@@ -86,7 +103,7 @@ def _versions(workspace: Workspace, run: RunRecord, outputs: list[Output]) -> tu
         if known is not None and (workspace.state / known.location).exists() | (workspace.project.root / known.location).exists():
             refs.append(known.ref)
             continue
-        number = len(workspace.records.versions.get(output.name, [])) + 1
+        number = max((version.number for version in workspace.records.versions.get(output.name, [])), default=0) + 1
         at_s = workspace.clock.now()
         version = Version(output.name, number, output.kind, output.digest, output.location, run.id, at_s, output.meta)
         drafts.append(Draft("version.created", version.ref, {"version": version.to_json()}, key=f"version/{version.ref}"))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bedplate.core.errors import BedplateError
@@ -28,15 +29,9 @@ Observer = Callable[[LaunchRecord, Plan | None, list[Progress]], None]
 def drive(workspace: Workspace, launch: str, observer: Observer) -> LaunchRecord:
     """Drive `launch` until it ended and return its record. `observer` is called at every tick."""
     watch = Watch(workspace)
-    with ExitStack() as stack:
-        loop: Loop | None = stack.enter_context(hosted(workspace))
-        tried_at_s = workspace.clock.now()
+    with _driven(workspace) as tick:
         while True:
-            if loop is not None:
-                loop.tick()
-            elif workspace.clock.now() - tried_at_s > TAKE_OVER_S:  # its host may have died meanwhile
-                loop = stack.enter_context(hosted(workspace))
-                tried_at_s = workspace.clock.now()
+            loop = tick()
             record = workspace.refresh().launches[launch]
             observer(record, loop.plan_of(record) if loop else None, watch.progress(launch))
             if record.status != "open":
@@ -47,15 +42,33 @@ def drive(workspace: Workspace, launch: str, observer: Observer) -> LaunchRecord
 def settle(workspace: Workspace, runs: list[str], observer: Callable[[list[Progress]], None]) -> None:
     """Drive until all of `runs` have ended."""
     watch = Watch(workspace)
-    with hosted(workspace) as loop:
+    with _driven(workspace) as tick:
         while True:
-            if loop is not None:
-                loop.tick()
+            tick()
             records = workspace.refresh()
             if all(records.runs[run].ended for run in runs):
                 return
             observer(watch.progress())
             workspace.clock.sleep(TICK_S)
+
+
+@contextmanager
+def _driven(workspace: Workspace) -> Iterator[Callable[[], Loop | None]]:
+    """What ticks the loop if this process hosts it, and tries to take it over when the process that hosts it may have died."""
+    with ExitStack() as stack:
+        loop: Loop | None = stack.enter_context(hosted(workspace))
+        tried_at_s = workspace.clock.now()
+
+        def tick() -> Loop | None:
+            nonlocal loop, tried_at_s
+            if loop is None and workspace.clock.now() - tried_at_s > TAKE_OVER_S:
+                loop = stack.enter_context(hosted(workspace))
+                tried_at_s = workspace.clock.now()
+            if loop is not None:
+                loop.tick()
+            return loop
+
+        yield tick
 
 
 def serve_loop(workspace: Workspace, wanted: Callable[[], bool]) -> None:
@@ -92,4 +105,5 @@ def start_server(workspace: Workspace) -> int:
             start_new_session=True,
             env=child_environment({"BEDPLATE_STATE": str(Path(workspace.state))}),
         )
+    threading.Thread(target=process.wait, name="reaper of the server", daemon=True).start()  # so that no zombie stays
     return process.pid

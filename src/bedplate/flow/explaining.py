@@ -25,9 +25,8 @@ HELP = {
 def explain(workspace: Workspace, name: str) -> dict[str, Any]:
     """Lines of explanation by heading for a run, a step's newest run and its present verdict. Raises NotFound."""
     explained: dict[str, Any] = {}
-    planned = plan(workspace)
-    steps = {step.step.name: step for step in planned.steps}
     runs = workspace.records.runs
+    steps = {} if name in runs else {step.step.name: step for step in plan(workspace).steps}  # a run that failed needs no plan
     if name not in steps and name not in runs and not workspace.records.of_step(name):
         raise NotFound("no such run or step", value=name, fix=nearest(name, [*steps, *runs]))
     if name in steps:

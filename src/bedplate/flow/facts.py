@@ -32,15 +32,15 @@ class Facts:
     """What is known now.
 
     `code` is by step and `sources` by source; `made` maps a step to its runs that succeeded, newest first; `serving` maps an endpoint
-    to its live run; `active` maps a fingerprint to a run that is under way; `aliased` maps a model to the version that its alias points
-    to; `pinned` maps a step to what the present launch made of it.
+    to its live run; `active` maps a step and a fingerprint to the run that is under way; `aliased` maps a model to the version that its
+    alias points to; `pinned` maps a step to what the present launch made of it.
     """
 
     code: Mapping[str, Closure]
     sources: Mapping[str, str]
     made: Mapping[str, tuple[Made, ...]]
     serving: Mapping[str, RunRecord]
-    active: Mapping[str, str]
+    active: Mapping[tuple[str, str], str]
     accepted: Mapping[str, str]
     pools: tuple[Pool, ...]
     aliased: Mapping[str, Version] = field(default_factory=dict)
@@ -68,7 +68,7 @@ def gather(workspace: Workspace, steps: Iterable[Step]) -> Facts:
         sources={source: source_position(workspace, source) for source in sorted(sources)},
         made={step.name: tuple(_made(workspace, records, step.name)) for step in steps},
         serving={step.name: run for step in steps if step.kind == "endpoint" for run in serving(workspace, step.name)},
-        active={run.fingerprint: run.id for run in records.live() if run.status != "ready"},
+        active={(run.step, run.fingerprint): run.id for run in records.live() if run.status != "ready" or not run_is_alive(run)},
         accepted=records.accepted,
         pools=(Pool("local", "local", (machine,)),),
         aliased=dict(_aliased(records, steps)),
@@ -86,7 +86,15 @@ def _aliased(records: Records, steps: Iterable[Step]) -> Iterable[tuple[str, Ver
 def _made(workspace: Workspace, records: Records, step: str) -> Iterable[Made]:
     for run in reversed(records.of_step(step, "succeeded")):
         outputs = {ref.rpartition("@")[0]: records.version(ref) for ref in run.outputs}
-        yield Made(run, outputs, all(location_of(workspace, version).exists() for version in outputs.values()))
+        yield Made(run, outputs, all(is_present(workspace, version) for version in outputs.values()))
+
+
+def is_present(workspace: Workspace, version: Version) -> bool:
+    """Whether a version's bytes are there. A declared file is the user's to overwrite, so it must still have that content."""
+    place = location_of(workspace, version)
+    if version.kind != "file":
+        return place.exists()
+    return place.is_file() and remembered_digest(place, workspace.state / "digests.json") == version.digest
 
 
 def location_of(workspace: Workspace, version: Version) -> Path:

@@ -9,6 +9,8 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from bedplate.core.attempt import Attempt
@@ -49,6 +51,7 @@ def run_created(workspace: Workspace, launch: str, planned: PlannedStep, outputs
         "environment": environment(),
         "hardware": _hardware(facts),
         "placement": planned.placement.to_json(),
+        "resources": step.resources.model_dump(mode="json"),
         "params": dict(job.params) if job else {},
         "max_restarts": job.max_restarts if job else 3,
         "resume": _resume(workspace, planned.fingerprint),
@@ -84,14 +87,22 @@ def _job_settings(job: Job | None) -> dict[str, Any]:
 
 
 def _resume(workspace: Workspace, fingerprint: str) -> Mapping[str, Any] | None:
+    """The checkpoint at which the last run of this fingerprint stopped or failed. After a success there is nothing to go on with."""
     ended = [run for run in workspace.records.runs.values() if run.fingerprint == fingerprint and run.ended]
-    return next((run.state.checkpoint for run in reversed(ended) if run.state.checkpoint), None)
+    return ended[-1].state.checkpoint if ended and ended[-1].state.status != "succeeded" else None
 
 
 def environment() -> dict[str, Any]:
     """The Python environment of this process: interpreter, platform, and the digest of all installed distributions."""
-    packages = sorted({f"{found.name}=={found.version}" for found in importlib.metadata.distributions()})
+    folders = tuple((entry, Path(entry).stat().st_mtime_ns) for entry in sys.path if Path(entry).is_dir())
+    packages = _installed(folders)
     return {"python": platform.python_version(), "platform": platform.platform(), "packages": len(packages), "lock": digest(packages)}
+
+
+@lru_cache(maxsize=1)
+def _installed(_folders: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    """All distributions; read again (0.1 s) only when a folder's modification time changed, as every installation does to it."""
+    return tuple(sorted({f"{found.name}=={found.version}" for found in importlib.metadata.distributions()}))
 
 
 def _hardware(facts: Facts) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from bedplate.core.loading import load
 from bedplate.core.plan import Plan, PlannedStep, Step
 from bedplate.core.protocols import Launcher
 from bedplate.core.record import LaunchRecord, RunRecord
-from bedplate.core.run import Finish, Start, advance, pending_command
+from bedplate.core.run import Command, Finish, Start, advance, pending_command
 from bedplate.core.spec import Resources
-from bedplate.flow.accept import Findings, finished
+from bedplate.flow.accept import Findings, finished, storable
 from bedplate.flow.facts import Facts, Made, gather
 from bedplate.flow.launching import make_attempt, run_created
 from bedplate.flow.planner import plan_steps, steps_for
@@ -51,6 +51,7 @@ class Watched:
     findings: Findings = field(default_factory=Findings)
     polled_at_s: float = 0.0
     told: str = ""
+    ready: bool = False
     deaths: int = 0
 
 
@@ -62,7 +63,7 @@ class Loop:
     lease: Lease
     launchers: dict[str, Launcher] = field(default_factory=dict)
     watched: dict[str, Watched] = field(default_factory=dict)
-    plans: dict[str, tuple[int, Plan]] = field(default_factory=dict)
+    plans: dict[str, tuple[int, Plan | None]] = field(default_factory=dict)
     renewed_at_s: float = 0.0
     signed_at_s: float = 0.0
 
@@ -88,7 +89,7 @@ class Loop:
             self.renewed_at_s = self.workspace.clock.now()
 
     def _append(self, *drafts: Draft) -> None:
-        self.workspace.ledger.append(drafts, self.lease)
+        self.workspace.ledger.append([replace(draft, payload=storable(draft.payload)) for draft in drafts], self.lease)
         self.workspace.refresh()
 
     def _launcher(self, name: str) -> Launcher:
@@ -100,7 +101,7 @@ class Loop:
 
     def _follow(self, run: RunRecord) -> None:
         if not run.state.live:
-            command = pending_command(run.state)
+            command = self._pending(run)
             if isinstance(command, Start):
                 self._start(run, command)
             elif isinstance(command, Finish):
@@ -116,6 +117,12 @@ class Loop:
         elif run.state.stopping not in ("no", watched.told):
             watched.told = run.state.stopping
             self._launcher(run.attempts[-1].engine).cancel(run.attempts[-1].handle, "cancel" if watched.told == "cancel" else "stop")
+
+    def _pending(self, run: RunRecord) -> Command | None:
+        """What a run that is not live needs. One that is to stop is adopted first if a killed loop may have started it unrecorded."""
+        command, token = pending_command(run.state), run.state.token + 1
+        unrecorded = run.state.ending is None and (self.workspace.attempt_folder(run.id, token) / ATTEMPT_FILE).exists()
+        return Start(token, run.state.checkpoint) if isinstance(command, Finish) and unrecorded else command
 
     def _start(self, run: RunRecord, command: Start) -> None:
         attempt = make_attempt(self.workspace, run, command.token, command.checkpoint)
@@ -144,7 +151,8 @@ class Loop:
                 drafts.append(self._checkpoint(run, watched, entry, key))
             elif entry.kind == "ready":
                 drafts.append(Draft("endpoint.ready", run.id, {**entry.body, "token": watched.token}, key))
-            elif entry.kind == "process" and run.kind == "endpoint" and run.port is None:
+                watched.ready = True
+            elif entry.kind == "process" and run.kind == "endpoint" and not watched.ready:
                 watched.deaths += 1
             elif entry.kind == "ended":
                 ended = {"token": watched.token, **entry.body}
@@ -214,7 +222,13 @@ class Loop:
         except BedplateError as error:
             if isinstance(error, Busy):
                 raise
-            self._finish_launch(launch, "failed", error.one_line())
+            if self._under_way(launch):  # they end first; what they append is the next reason to look here
+                self.plans[launch.id] = (seq, self.plan_of(launch))
+            else:
+                self._finish_launch(launch, "failed", error.one_line())
+
+    def _under_way(self, launch: LaunchRecord) -> list[RunRecord]:
+        return [run for run in self.workspace.records.live() if run.launch == launch.id and run.status != "ready"]
 
     def _facts(self, workspace: Workspace, launch: LaunchRecord, steps: tuple[Step, ...]) -> Facts:
         facts = gather(workspace, steps)
@@ -226,18 +240,17 @@ class Loop:
 
     def _push(self, workspace: Workspace, launch: LaunchRecord, plan: Plan, facts: Facts) -> None:
         runs = [run for run in self.workspace.records.runs.values() if run.launch == launch.id]
-        live = [run for run in runs if not run.ended and run.status != "ready"]
         unmade = {planned.step.name for planned in plan.to_run}
         halted = next((run for run in runs if run.state.status in ("failed", "stopped", "cancelled") and run.step in unmade), None)
         if halted is not None:
-            if not live:
+            if not self._under_way(launch):
                 status = "failed" if halted.state.status == "failed" else "stopped"
                 self._finish_launch(
                     launch, status, f"{halted.id} {halted.state.status}" + (f": {halted.message}" if halted.message else "")
                 )
             return
         if not plan.to_run:
-            if not self._retire(plan):
+            if not self._under_way(launch) and not self._retire(plan):
                 self._finish_launch(launch, "done", "")
             return
         self._start_ready(workspace, launch, plan, facts)
@@ -250,7 +263,7 @@ class Loop:
         }
         running = [_resources(run) for run in self.workspace.records.live() if run.status != "ready"]
         for planned in plan.steps:
-            if planned.verdict != "run" or planned.fingerprint in facts.active:
+            if planned.verdict != "run" or (planned.step.name, planned.fingerprint) in facts.active:
                 continue
             if fits(running, planned.step.resources, facts.pools[0]):
                 self._append(run_created(workspace, launch.id, planned, made, facts))
@@ -278,7 +291,7 @@ def _made(planned: PlannedStep, facts: Facts) -> Made:
 
 
 def _resources(run: RunRecord) -> Resources:
-    return Resources(workers=run.made["placement"]["world_size"], cpus=run.made.get("cpus", 1.0))
+    return Resources.model_validate(run.made["resources"])
 
 
 def holder_is_dead(lease: Lease) -> bool:

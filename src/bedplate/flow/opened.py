@@ -17,7 +17,7 @@ from bedplate.core.versions import Version
 from bedplate.flow.drive import drive
 from bedplate.flow.explaining import explain
 from bedplate.flow.lineage import lineage
-from bedplate.flow.planner import check_run_targets, plan
+from bedplate.flow.planner import check_run_targets, plan, steps_for
 from bedplate.flow.stopping import bring_down
 from bedplate.flow.watch import Progress
 from bedplate.flow.workspace import Workspace, open_workspace, request_launch
@@ -45,13 +45,13 @@ class OpenProject:
     def run(self, *targets: str, force: Sequence[str] = (), on_progress: OnProgress | None = None) -> list[RunRecord]:
         """Make targets and what they need; returns the runs that it took (none when all is up to date).
 
-        Raises JobError when a step fails, with its message.
+        Raises JobError when a step fails, with its message, and NotFound for an unknown target.
         """
         check_run_targets(self._workspace.project.spec, targets)
         return self._launch("run", targets, force, on_progress)
 
     def up(self, *targets: str, force: Sequence[str] = (), on_progress: OnProgress | None = None) -> list[RunRecord]:
-        """Bring up everything declared, or `targets`; returns the runs that it took. Raises JobError when a step fails."""
+        """Bring up everything declared, or `targets`; returns the runs that it took. Raises JobError and NotFound, as `run` does."""
         return self._launch("up", targets, force, on_progress)
 
     def down(self) -> list[str]:
@@ -87,6 +87,7 @@ class OpenProject:
         self.close()
 
     def _launch(self, mode: str, targets: Sequence[str], force: Sequence[str], on_progress: OnProgress | None) -> list[RunRecord]:
+        steps_for(self._workspace.project.spec, [*targets, *force])
         launch = request_launch(self._workspace, mode, tuple(targets), tuple(force))
         ended = drive(self._workspace, launch, _observer(on_progress))
         if ended.status != "done":

@@ -5,7 +5,7 @@ Does not know: who hosts the loop, or how a person is shown what it sees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bedplate.core.journal import JournalReader
 from bedplate.core.record import RunRecord
@@ -41,7 +41,7 @@ class Watch:
     def _progress(self, run: RunRecord) -> Progress:
         token = run.state.token
         reader = self._readers.setdefault((run.id, token), JournalReader(self.workspace.attempt_folder(run.id, token)))
-        known = self._seen.get(run.id, Progress(run.id, run.step, run.status))
+        known = replace(self._seen.get(run.id, Progress(run.id, run.step, run.status)), status=run.status)
         for entry in reader.read():
             if entry.kind == "progress":
                 known = Progress(run.id, run.step, run.status, **entry.body)

@@ -1,4 +1,4 @@
-"""The job step without inputs: a function that takes a run, or the outputs of a command, which the shim itself has run.
+"""The job step without inputs: a function that takes a run. A command needs no worker: the shim runs it (`flow.tracking`).
 
 `JobRun` is what such a function sees: parameters, progress, and the streams and files that it declared as outputs.
 Does not know: torch; a job with inputs is the train step.
@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from bedplate.core.atomic import confined
 from bedplate.core.attempt import Attempt
-from bedplate.core.digest import digest, digest_file
 from bedplate.core.errors import JobError, nearest
 from bedplate.data.streams.log import Log
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.entry import load_function
+from bedplate.flow.steps.outputs import STREAM, declared
 
 
 class OutputStream:
@@ -51,7 +49,7 @@ class JobRun:
 
     def stream(self, topic: str) -> OutputStream:
         """The declared output stream `log://TOPIC`. Raises JobError when it is not declared."""
-        uri = f"log://{topic}"
+        uri = f"{STREAM}{topic}"
         if uri not in self._step.attempt.spec["outputs"]:
             raise JobError(
                 "the stream is not among the job's outputs", value=uri, fix=f"add it: {nearest(uri, self._step.attempt.spec['outputs'])}"
@@ -89,30 +87,12 @@ def checked_params(function: Any, params: Mapping[str, Any]) -> dict[str, Any]:
 
 def report_outputs(step: StepContext) -> None:
     """Report every declared output as a version. Raises JobError for one that was not made."""
-    for uri in step.attempt.spec["outputs"]:
-        if uri.startswith("log://"):
-            _report_stream(step, uri)
-        else:
-            _report_file(step, uri)
-
-
-def _report_stream(step: StepContext, uri: str) -> None:
-    folder = step.state / "log" / uri.removeprefix("log://")
-    if not folder.is_dir():
-        raise JobError(
-            "the job did not write a stream that it declared", value=uri, fix="append to run.stream(TOPIC), or take it out of `outputs`"
-        )
-    log = step.log(uri.removeprefix("log://"))
-    offsets = {str(partition): offset for partition, offset in sorted(log.end_offsets().items())}
-    step.output(uri, "stream", digest([log.identity, offsets]), folder, offsets=offsets, rows=sum(offsets.values()))
-
-
-def _report_file(step: StepContext, name: str) -> None:
-    path: Path = confined(step.root, name)
-    if not path.is_file():
-        raise JobError(
-            "the job did not write a file that it declared",
-            value=name,
-            fix="write it below the project's folder, or take it out of `outputs`",
-        )
-    step.output(name, "file", digest_file(path), path, bytes=path.stat().st_size)
+    for name in step.attempt.spec["outputs"]:
+        made = declared(step.attempt, name)
+        if made is None:
+            noun, fix = (
+                ("stream", "append to run.stream(TOPIC)") if name.startswith(STREAM) else ("file", "write it below the project's folder")
+            )
+            raise JobError(f"the job did not write a {noun} that it declared", value=name, fix=f"{fix}, or take it out of `outputs`")
+        step.journal.write("output", **made.to_json())
+    step.journal.sync()

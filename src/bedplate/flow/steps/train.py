@@ -9,13 +9,20 @@ from bedplate.core.attempt import Attempt
 from bedplate.data.feed import ShardFeed
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.entry import load_function
+from bedplate.flow.steps.job import report_outputs
 from bedplate.train.context import execute
 from bedplate.train.ranks import run_ranks
 
 
 def work(attempt: Attempt) -> int:
-    """Train; returns the exit code of the worker processes: 0, 1 for the user's error, 75 when stopped on notice."""
-    return run_ranks(attempt, rank_main)
+    """Train; returns the exit code of the worker processes: 0, 1 for the user's error, 75 when stopped on notice.
+
+    Raises JobError for a declared output that the function did not write.
+    """
+    code = run_ranks(attempt, rank_main)
+    if code == 0:
+        report_outputs(StepContext(attempt))
+    return code
 
 
 def rank_main(attempt: Attempt, rank: int) -> None:

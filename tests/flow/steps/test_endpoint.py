@@ -1,0 +1,88 @@
+"""The endpoint step: a live replica, its lookups, and an answer traced back to where it came from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bedplate.core.errors import DataError, NotFound
+from bedplate.data.online import OnlineStore
+from bedplate.flow.answers import find_answer
+from bedplate.flow.opened import OpenProject
+from bedplate.flow.steps.context import StepContext
+from bedplate.flow.steps.endpoint import Lookup, _bind
+from bedplate.serve.gateway import Looked
+from flow.steps import tables
+from flow.world import as_inputs, attempt
+
+SPEC = {
+    "inputs": tables.INPUTS.model_dump(mode="json"),
+    "spine": tables.VISITS,
+    "views": {"shop_sales": {"entity": ["shop"], "dataset": "sales", "key": ["id"]}},
+    "port": 0,
+}
+
+
+@pytest.fixture
+def lookup(tmp_path: Path, clean_imports: None) -> Lookup:
+    tables.write(tmp_path)
+    visits, sales = tables.ingested(tmp_path, "visits", tables.VISITS), tables.ingested(tmp_path, "sales", tables.SALES)
+    store = as_inputs(tables.store(tmp_path, visits, sales, tables.view(tmp_path, sales)))["prices.features"]
+    return Lookup(OnlineStore(Path(store["path"])), SPEC, {"prices.features": "prices.features@1"})
+
+
+def test_a_key_leads_to_the_row_that_training_saw(lookup: Lookup) -> None:
+    row = {"size": 8.0, "shop_sales__amount__sum__1h": 10.0, "shop_sales__amount__count__1h": 2.0}
+    assert lookup({"id": 8}) == Looked(row, {"prices.features": "prices.features@1"}), "without the sale of the row itself"
+
+
+def test_a_key_that_is_not_there_or_of_another_type_is_refused(lookup: Lookup) -> None:
+    with pytest.raises(NotFound, match=r"'visits' has no row with this key.*ask for a row that is in 'visits'"):
+        lookup({"id": 999})
+    with pytest.raises(DataError):
+        lookup({"id": "eight"})
+
+
+def test_a_row_in_which_nothing_is_known_has_every_column(lookup: Lookup) -> None:
+    assert set(lookup.empty_row()) == {"size", "shop_sales__amount__sum__1h", "shop_sales__amount__count__1h"}
+
+
+@pytest.mark.usefixtures("clean_imports")
+def test_the_port_of_an_endpoint_is_kept(tmp_path: Path) -> None:
+    made = attempt(tmp_path, "prices", "endpoint", SPEC)
+    with _bind(StepContext(made)) as first:
+        port = first.getsockname()[1]
+    (Path(made.state) / "endpoints").mkdir()
+    (Path(made.state) / "endpoints" / "prices.json").write_text(json.dumps(port))
+    with _bind(StepContext(made)) as again:
+        assert again.getsockname()[1] == port
+
+
+def test_an_answer_of_a_live_replica_is_remembered_and_leads_back_to_the_stream(served: tuple[Path, OpenProject]) -> None:
+    _, project = served
+    (run,) = project.runs("amounts")
+    assert run.status == "ready"
+    url = f"http://127.0.0.1:{run.port}"
+    answer = httpx.post(f"{url}/predict", json={"id": 599}, timeout=20)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body["model"] == "amount@1"
+    assert httpx.post(f"{url}/predict", json={"id": 10_000}, timeout=20).status_code == 404
+    for _ in range(200):
+        if httpx.get(f"{url}/health", timeout=20).json()["answers"]["written"]:
+            break
+        project._workspace.clock.sleep(0.05)
+    kept = find_answer(project._workspace, body["id"])
+    assert (kept["prediction"], kept["request"], kept["run"]) == (pytest.approx(body["prediction"]), {"id": 599}, run.id)
+    text = project.lineage(body["id"]).text()
+    for part in ("decision amount@1 -> production", "endpoint amounts on 127.0.0.1", "run fit-1", "run visits-1", "run produce-1"):
+        assert part in text, text
+
+
+def test_a_project_that_is_up_stays_up_when_it_is_brought_up_again(served: tuple[Path, OpenProject]) -> None:
+    _, project = served
+    assert project.up() == []
+    assert "serving on 127.0.0.1" in project.plan().step("amounts").why

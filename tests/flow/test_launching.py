@@ -1,0 +1,119 @@
+"""From a planned step to an attempt: what a run records of its surroundings, and what its worker is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bedplate.core.digest import digest
+from bedplate.core.errors import BedplateError
+from bedplate.core.event import Draft
+from bedplate.flow.facts import gather
+from bedplate.flow.launching import environment, make_attempt, run_created
+from bedplate.flow.planner import plan_steps, steps_for
+from flow.world import SHOP, Told, World, checkpoint, ended
+
+
+def created(world: World, step: str) -> Draft:
+    """The event that a run of this step would begin with now."""
+    workspace = world.workspace
+    steps = steps_for(workspace.project.spec, [step])
+    facts = gather(workspace, steps)
+    planned = plan_steps("shop", [step], steps, facts, [step])
+    outputs = {need: facts.made[need][0] for need in planned.step(step).step.needs if facts.made[need]}
+    return run_created(workspace, "run-1", planned.step(step), outputs, facts)
+
+
+def test_a_run_records_what_it_is_made_of(world: World) -> None:
+    world.drive("run", "fit")
+    draft = created(world, "fit")
+    made = draft.payload
+    assert (draft.subject, draft.key, made["launch"], made["why"]) == ("fit-2", "created/fit-2", "run-1", "forced")
+    assert made["fingerprint"] == digest(made["components"])
+    assert made["inputs"] == {"fit.inputs": "fit.inputs@1"}
+    assert (made["params"], made["resources"]["cpus"], made["placement"]["world_size"]) == ({"lr": 0.1}, 0.2, 1)
+    assert made["spec"]["checkpoint_every_s"] == 30.0 and made["spec"]["max_time_s"] is None
+    assert made["hardware"]["cores"] >= 1 and made["environment"] == environment()
+    assert made["resume"] is None
+
+
+def test_the_code_that_runs_is_the_snapshot_that_was_recorded(world: World) -> None:
+    world.drive("run", "fit.inputs")
+    code = created(world, "fit").payload["code"]
+    assert code["files"] == ["fit.py"]
+    assert (world.workspace.code_store / code["snapshot"] / "fit.py").read_text() == (world.folder / "fit.py").read_text()
+
+
+def test_a_gate_is_given_the_version_in_production_too(world: World) -> None:
+    world.drive("run", "fit")
+    assert set(created(world, "price").payload["inputs"]) == {"price", "fit.inputs"}
+    world.drive("up", "price")
+    assert created(world, "price").payload["inputs"]["production"] == "price@1"
+
+
+def test_an_endpoint_whose_model_was_held_cannot_start(world: World) -> None:
+    world.rmse = 9.0
+    world.drive("up", "price", "prices.features")
+    with pytest.raises(BedplateError, match=r"no version of 'price' is in production: the gate held it \(got 'not promoted: rmse <= 5'\)"):
+        created(world, "prices")
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed"])
+def test_a_run_goes_on_from_the_checkpoint_of_the_last_one_that_did_not_succeed(world: World, status: str) -> None:
+    def halts(attempt: object) -> Told:
+        return [checkpoint(4), ended("failed", "user_error", "x")] if status == "failed" else [checkpoint(4), (1e6, "ended", {})]
+
+    world.scripts["fit"] = halts
+    launch = world.ask("run", "fit")
+    with world.loop() as loop:
+        world.tick(loop, lambda: len(world.events("checkpoint.committed")) == 1)
+        if status == "stopped":
+            world.workspace.ledger.append([Draft("stop.requested", "fit-1", {"how": "stop", "why": ""})])
+        world.tick(loop, lambda: world.launch(launch).status != "open")
+    assert created(world, "fit").payload["resume"]["step"] == 4
+    world.declare(SHOP.replace("lr: 0.1", "lr: 0.2"))
+    assert created(world, "fit").payload["resume"] is None, "another fingerprint has nothing to go on with"
+
+
+def test_limits_of_the_job_are_told_to_its_run(world: World) -> None:
+    world.declare(SHOP.replace("max_restarts: 2", "max_restarts: 7, max_time: 2m, checkpoint_every: 5s"))
+    made = created(world, "make").payload
+    assert (made["max_restarts"], made["spec"]["max_time_s"], made["spec"]["checkpoint_every_s"]) == (7, 120.0, 5.0)
+
+
+def test_an_attempt_of_a_command_runs_a_shell_in_every_process(world: World) -> None:
+    world.declare(SHOP.replace("resources: {cpus: 0.2}}\n  other", "resources: {workers: 3, cpus: 0.2}}\n  other"))
+    world.drive("run", "make")
+    attempt = make_attempt(world.workspace, world.run("make"), 2, {"step": 1})
+    assert attempt.argv == ("/bin/sh", "-c", "true")
+    assert (attempt.processes, attempt.world_size, attempt.token, attempt.restart) == (3, 3, 2, False)
+    assert Path(attempt.folder) == world.workspace.attempt_folder("make-1", 2)
+    assert attempt.checkpoint == {"step": 1}
+    assert attempt.root == attempt.code == str(world.folder)
+
+
+def test_an_attempt_of_a_function_runs_one_worker_on_the_recorded_code(world: World) -> None:
+    world.drive("up")
+    attempt = make_attempt(world.workspace, world.run("fit"), 1, None)
+    assert attempt.argv == (sys.executable, "-m", "bedplate.flow.worker", attempt.folder)
+    assert attempt.shim_argv == (sys.executable, "-m", "bedplate.flow.shim", attempt.folder)
+    assert attempt.processes == 1
+    assert Path(attempt.code) == world.workspace.code_store / world.run("fit").made["code"]["snapshot"]
+    given = attempt.inputs["fit.inputs"]
+    assert (given["number"], Path(given["path"]).read_text()) == (1, "1")
+    assert make_attempt(world.workspace, world.run("prices"), 1, None).restart, "an endpoint is kept up"
+
+
+def test_a_package_that_is_installed_meanwhile_is_in_the_next_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = environment()
+    assert environment() == before
+    info = tmp_path / "bolts-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bolts\nVersion: 1.0\n")
+    os.utime(tmp_path, ns=(2, 2))
+    after = environment()
+    assert after["packages"] == before["packages"] + 1 and after["lock"] != before["lock"]
