@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from bedplate.core.errors import Unavailable
 from bedplate.core.plan import Plan, PlannedStep
-from bedplate.core.pool import Placement, Pool
+from bedplate.core.pool import Inventory, Placement, Pool
 from bedplate.core.spec import Resources
 
 GB = 10**9
+ROUNDING = 1e-9  # cores are sums of fractions such as 0.1
 
 
 def place(plan: Plan, pools: Sequence[Pool]) -> Plan:
@@ -22,38 +23,72 @@ def place(plan: Plan, pools: Sequence[Pool]) -> Plan:
 
 
 def fits(running: Sequence[Resources], wanted: Resources, pool: Pool) -> bool:
-    """Whether a step may start beside those that run. One may always run alone, however many cores it asks for."""
-    taken = sum(resources.workers * resources.cpus for resources in running)
-    return not running or taken + wanted.workers * wanted.cpus <= cores(pool)
+    """Whether a step may start beside those that run: cores and memory suffice for all, and no accelerator is given to two of them.
+
+    One may always run alone. Accelerators are given out from the first on, so of the steps that use any one runs at a time.
+    """
+    together = [*running, wanted]
+    taken = {device for resources in running for device in _devices(resources, pool)}
+    return not running or (
+        sum(map(_cpus, together)) <= capacity(pool) + ROUNDING
+        and sum(map(_memory_bytes, together)) <= sum(machine.memory_bytes for machine in pool.machines)
+        and taken.isdisjoint(_devices(wanted, pool))
+    )
 
 
-def cores(pool: Pool) -> int:
+def capacity(pool: Pool) -> float:
     """The cores of a pool."""
-    return sum(machine.cores for machine in pool.machines)
+    return float(sum(machine.cores for machine in pool.machines))
 
 
 def _placed(planned: PlannedStep, pools: Sequence[Pool]) -> PlannedStep:
-    pool = pools[0]
     resources = planned.step.resources
+    if not pools:
+        raise Unavailable(f"step {planned.step.name!r} has nowhere to run", fix="declare a pool; this machine is one of its own accord")
+    pool = pools[0]
     machine = pool.machines[0]
-    memory_bytes = resources.workers * resources.memory_gb * GB
-    if memory_bytes > machine.memory_bytes:
-        need = f"{resources.workers} workers of {resources.memory_gb:g} GB"
-        fix = f"ask for less: {pool.name!r} has {machine.memory_bytes / GB:.1f} GB"
+    if _memory_bytes(resources) > machine.memory_bytes:
+        need = f"{_count(resources.workers, 'worker')} of {resources.memory_gb:g} GB"
+        fix = f"ask for less: pool {pool.name!r} has {machine.memory_bytes / GB:.1f} GB"
         raise Unavailable(f"step {planned.step.name!r} does not fit in memory", value=need, fix=fix)
-    devices = _devices(planned, resources, pool)
-    wanted = resources.workers * resources.cpus
-    why = f"{wanted:g} cores wanted, {cores(pool)} there: they share" if wanted > cores(pool) else ""
-    placement = Placement(pool.name, pool.engine, resources.workers, devices, why)
+    least, most = resources.accelerator_range()
+    devices = _devices(resources, pool)
+    if len(devices) < least * resources.workers:
+        need = f"{_count(resources.workers, 'worker')} with {least} each"
+        fix = f"pool {pool.name!r} has {len(machine.accelerators)}; ask for a range such as 0..{most}, or for fewer workers"
+        raise Unavailable(f"step {planned.step.name!r} needs more accelerators than there are", value=need, fix=fix)
+    placement = Placement(pool.name, pool.engine, resources.workers, devices, _why(resources, machine, devices))
     return replace(planned, placement=placement)
 
 
-def _devices(planned: PlannedStep, resources: Resources, pool: Pool) -> tuple[int, ...]:
-    least, most = resources.accelerator_range()
+def _devices(resources: Resources, pool: Pool) -> tuple[int, ...]:
+    """The accelerators that its workers get, each the same number: as many as there are, up to the most that it can use."""
     there = [device.index for device in pool.machines[0].accelerators]
-    each = min(most, len(there) // resources.workers)
-    if each < least:
-        need = f"{resources.workers} workers with {least} each"
-        fix = f"{pool.name!r} has {len(there)}; ask for a range such as 0..{most}, or for fewer workers"
-        raise Unavailable(f"step {planned.step.name!r} needs more accelerators than there are", value=need, fix=fix)
+    each = min(resources.accelerator_range()[1], len(there) // resources.workers)
     return tuple(there[: each * resources.workers])
+
+
+def _why(resources: Resources, machine: Inventory, devices: Sequence[int]) -> str:
+    wanted = _cpus(resources)
+    workers = _count(resources.workers, "worker")
+    if wanted <= machine.cores + ROUNDING:
+        why = f"{workers} on {wanted:g} of {_count(machine.cores, 'core')}"
+    elif resources.workers > 1:
+        why = f"{workers} share {_count(machine.cores, 'core')}"
+    else:
+        why = f"{workers} wants {wanted:g} cores and gets {machine.cores}"
+    if resources.accelerator_range()[1] == 0:
+        return why
+    return f"{why}, {len(devices) or 'none'} of {_count(len(machine.accelerators), 'accelerator')}"
+
+
+def _cpus(resources: Resources) -> float:
+    return resources.workers * resources.cpus
+
+
+def _memory_bytes(resources: Resources) -> float:
+    return resources.workers * resources.memory_gb * GB
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,8 +1,9 @@
 """The shim: a small process that watches one attempt and writes down what becomes of it.
 
-It has a session of its own, so it outlives the loop that started it. Children write their output straight to files and die with it
-(PR_SET_PDEATHSIG of prctl(2)); whatever they start carries `BEDPLATE_ATTEMPT` in its environment and is swept by it. A lock in the
-attempt's folder, held for life, lets one shim run an attempt, once. Standard library only: it must start fast.
+It has a session of its own, so it outlives the loop that started it. Children write their output straight to files and die with it (see
+`leash`); what they leave behind falls to it (PR_SET_CHILD_SUBREAPER of prctl(2)) and is ended before the attempt is. A lock in the
+attempt's folder, held for life, and the identity written under it, let one shim run an attempt, once. Standard library only: it must
+start fast.
 Does not know: the ledger, what the attempt computes, or whether it is worth trying again.
 """
 
@@ -11,65 +12,69 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 
+from bedplate.cluster import leash
+from bedplate.cluster.tree import MARK, Process, kill, members, send
 from bedplate.core.atomic import write_json
-from bedplate.core.attempt import IDENTITY_FILE, Attempt, own_identity
+from bedplate.core.attempt import IDENTITY_FILE, Attempt, Identity, own_identity, read_identity
 from bedplate.core.journal import JournalReader, JournalWriter
 from bedplate.core.settings import child_environment
 
-MARK = "BEDPLATE_ATTEMPT"
 LOCK_FILE = "shim.lock"
 HEARTBEAT_S = 2.0
-POLL_S = 0.02
-GRACE_S = 30.0
-PEER_GRACE_S = 3.0
-BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
-PR_SET_PDEATHSIG = 1
-EXIT_LOST, EXIT_STOPPED = 70, 75  # as `train.failures` has them, from sysexits.h
-LOG_TAIL_LINES = 5
+GRACE_S = 30.0  # from a stop notice to a kill
+PEER_GRACE_S = 3.0  # from the first rank that failed to a kill of the others
+LEFTOVER_POLL_S = 0.05
+BACK_OFF_S = (0.2, 5.0)  # before a service is started again: doubled from the one to the other
+STEADY_S = 60.0  # a service that ran as long begins with the shortest back-off again
+PR_SET_CHILD_SUBREAPER = 36
+EXIT_LOST, EXIT_STOPPED = 70, 75  # EX_SOFTWARE and EX_TEMPFAIL of sysexits.h
+TAIL_LINES, TAIL_BYTES = 5, 4096
 
 Serve = Callable[[Attempt, JournalWriter], AbstractContextManager[Mapping[str, str]]]
 
 
-@dataclass
-class _Children:
-    """The processes of an attempt and how they ended, in the order in which they did."""
-
-    running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
-    ended: list[tuple[int, int]] = field(default_factory=list)
-
-
-def supervise(attempt: Attempt, journal: JournalWriter, serve: Serve, grace_s: float = GRACE_S) -> int:
+def supervise(attempt: Attempt, journal: JournalWriter, serve: Serve | None = None, grace_s: float = GRACE_S) -> int:
     """Run the attempt to its end and journal it; returns 0. A second shim of the same attempt returns 0 and touches nothing.
 
     `serve` is entered around the children and yields environment for them. SIGTERM is the stop notice: it is passed on, and `grace_s`
-    later whatever still runs is killed.
+    later whatever still runs is killed. Call it from the main thread: it takes over SIGTERM, SIGINT and SIGCHLD.
     """
-    with _only_shim(attempt.path) as first:
-        if not first or (attempt.path / IDENTITY_FILE).exists():
+    with claimed(attempt.path) as mine:
+        if not mine or read_identity(attempt.path) is not None:
             return 0
-        notice = _Notice()
+        signals = _Signals()
         identity = own_identity(attempt.token)
         write_json(attempt.path / IDENTITY_FILE, asdict(identity))
         journal.write("started", identity=asdict(identity))
-        with serve(attempt, journal) as environment:
-            watch = _Watch(attempt, journal, environment, notice, grace_s)
-            watch.run()
-        journal.write("ended", **watch.verdict())
-        journal.sync()
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        try:
+            with nullcontext({}) if serve is None else serve(attempt, journal) as environment:
+                watch = _Watch(attempt, journal, environment, signals, grace_s)
+                watch.run()
+            journal.write("ended", **watch.verdict())
+        except Exception as error:
+            kill(members(attempt.folder, [os.getpid()]))
+            journal.write("ended", **_ended("failed", "worker_lost", f"its shim failed: {type(error).__name__}: {error}"))
+            raise
+        finally:
+            journal.sync()
     return 0
 
 
 @contextmanager
-def _only_shim(folder: Path) -> Iterator[bool]:
+def claimed(folder: Path) -> Iterator[bool]:
+    """Hold the right to run the attempt in `folder`, if nobody else does; yields whether that is so. The kernel frees it at death."""
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -82,155 +87,215 @@ def _only_shim(folder: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-class _Notice:
-    """Whether the stop notice came."""
+def fenced(folder: Path, identity: Identity) -> bool:
+    """Whether no shim runs the attempt in `folder`; from then on none ever will.
+
+    Where no shim has left its identity, `identity`, that of a dead one, is put there: a shim that is late finds it and ends.
+    """
+    with claimed(folder) as mine:
+        if mine and read_identity(folder) is None:
+            write_json(folder / IDENTITY_FILE, asdict(identity))
+        return mine
+
+
+class _Signals:
+    """Signals as things to wait for: the stop notice (SIGTERM) and children that ended. SIGINT is the foreground command's, not ours.
+
+    Handlers, also where nothing is done: unlike SIG_IGN, they are not handed down to children.
+    """
 
     def __init__(self) -> None:
-        self.given = False
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the foreground command's
+        self.stop = False
+        self._reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._take)
+        signal.signal(signal.SIGINT, self._take)
+        signal.signal(signal.SIGCHLD, self._take)
 
-    def _take(self, _signal: int, _frame: object) -> None:
-        self.given = True
+    def _take(self, number: int, _frame: object) -> None:
+        self.stop = self.stop or number == signal.SIGTERM
+
+    def wait(self, limit_s: float) -> None:
+        """Return at the next signal, or after `limit_s` seconds."""
+        select.select([self._reader], [], [], max(0.0, limit_s))
+        with suppress(BlockingIOError):
+            os.read(self._reader, 4096)
 
 
 class _Watch:
     """One life of an attempt's children."""
 
-    def __init__(self, attempt: Attempt, journal: JournalWriter, environment: Mapping[str, str], notice: _Notice, grace_s: float) -> None:
+    def __init__(self, attempt: Attempt, journal: JournalWriter, environment: Mapping[str, str], signals: _Signals, grace_s: float) -> None:
         self._attempt = attempt
         self._journal = journal
         self._environment = environment
-        self._notice = notice
+        self._signals = signals
         self._grace_s = grace_s
-        self._children = _Children()
-        self._port = _free_port()
-        self._started_s = time.monotonic()
-        self._beaten_s = self._started_s
-        self._kill_at_s: float | None = None
+        self._store = _reserved_port()
+        self._running: dict[int, tuple[int, subprocess.Popen[bytes]]] = {}  # by process number: rank and child
+        self._ended: list[tuple[int, int]] = []  # rank and code, in the order of their ends
+        self._due: dict[int, float] = {}  # ranks to be started again, and when
+        self._begun_s: dict[int, float] = {}
+        self._back_off_s = BACK_OFF_S[0]
+        self._beat_s = time.monotonic() + HEARTBEAT_S
+        self._limit_s = time.monotonic() + attempt.max_time_s if attempt.max_time_s is not None else float("inf")
+        self._kill_s = float("inf")
         self._told = False
+        self._told_leftovers: set[Process] = set()
         self._timed_out = False
-        self._deaths = 0
 
     def run(self) -> None:
-        """Start the children and wait until none is left."""
+        """Start the children and wait until nothing that came of them is left."""
         for rank in range(self._attempt.processes):
             self._start(rank)
-        while self._children.running:
+        while self._running or self._due or self._leftovers():
+            self._signals.wait(self._pause_s())
             self._reap()
             self._mind_time()
-            time.sleep(POLL_S)
-        sweep(self._attempt.folder)
+            for rank in [rank for rank, at_s in self._due.items() if at_s <= time.monotonic()]:
+                del self._due[rank]
+                self._start(rank)
 
     def verdict(self) -> dict[str, str | None]:
         """The `ended` entry: status, failure class, message."""
-        codes = dict(self._children.ended)
         if self._timed_out:
             return _ended("failed", "timeout", f"it took longer than max_time, {self._attempt.max_time_s:g} s")
-        if self._attempt.restart:
+        if self._told or self._attempt.restart:
             return _ended("stopped")
-        if all(code == 0 for code in codes.values()):
-            return _ended("succeeded")
-        if self._told or EXIT_STOPPED in codes.values():
-            return _ended("stopped")
-        rank, code = next((rank, code) for rank, code in self._children.ended if code != 0)
-        said = next((entry.body for entry in JournalReader(self._attempt.path).read() if entry.kind == "failure"), None)
-        if code < 0 or code > 128 or code == EXIT_LOST:
-            number = -code if code < 0 else code - 128
-            ended = f"rank {rank} was killed by {_signal_name(number)}" if code != EXIT_LOST else f"rank {rank} was lost"
-            return _ended("failed", "worker_lost", str(said["message"]) if said and code == EXIT_LOST else ended)
-        message = str(said["message"]) if said else f"exit code {code}: {_tail(self._attempt.log(rank))}"
-        return _ended("failed", str(said["failure"]) if said else "user_error", message)
+        failed = next((end for end in self._ended if end[1] != 0), None)
+        return _ended("succeeded") if failed is None else _failure(self._attempt, *failed)
 
     def _start(self, rank: int) -> None:
         log = self._attempt.log(rank)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            self._children.running[rank] = subprocess.Popen(
-                self._attempt.argv,
-                cwd=self._attempt.root,
-                env=child_environment({**self._attempt.environment, **self._ranks(rank), **self._environment, MARK: self._attempt.folder}),
+            child = subprocess.Popen(
+                [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), self._attempt.root, *self._attempt.argv],
+                env=child_environment(self._additions(rank)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 process_group=0,
-                preexec_fn=_die_with_parent,
             )
+        self._running[child.pid] = rank, child
+        self._begun_s[rank] = time.monotonic()
 
-    def _ranks(self, rank: int) -> dict[str, str]:
-        size = str(self._attempt.processes)
-        store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._port)}
-        return {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "PYTHONUNBUFFERED": "1", **store}
+    def _additions(self, rank: int) -> dict[str, str]:
+        """What a rank's environment has beyond the shim's: torchrun's variables, so that its users find what they look for."""
+        ranks = dict.fromkeys(("RANK", "LOCAL_RANK", "ROLE_RANK"), str(rank))
+        sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE", "ROLE_WORLD_SIZE"), str(self._attempt.processes))
+        group = {"GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1", "ROLE_NAME": "default"}
+        elastic = {"TORCHELASTIC_RUN_ID": self._attempt.run, "TORCHELASTIC_RESTART_COUNT": str(self._attempt.token - 1)}
+        store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._store.getsockname()[1])}
+        torchrun = {**ranks, **sizes, **group, **elastic, **store}
+        return {"PYTHONUNBUFFERED": "1", **self._attempt.environment, **torchrun, **self._environment, MARK: self._attempt.folder}
+
+    def _pause_s(self) -> float:
+        """How long nothing needs to be done, unless a signal comes."""
+        limit_s = self._limit_s if not self._told else float("inf")
+        kill_s = max(self._kill_s, time.monotonic() + LEFTOVER_POLL_S)  # a kill is repeated until it has worked
+        next_s = min(self._beat_s, limit_s, kill_s, *self._due.values())
+        return (next_s if self._running or self._due else time.monotonic() + LEFTOVER_POLL_S) - time.monotonic()
 
     def _reap(self) -> None:
-        for rank, child in list(self._children.running.items()):
-            code = child.poll()
-            if code is None:
-                continue
-            del self._children.running[rank]
-            self._journal.write("process", rank=rank, code=code)
-            if self._attempt.restart and not self._told:
-                time.sleep(BACK_OFF_S[min(self._deaths, len(BACK_OFF_S) - 1)])
-                self._deaths += 1
-                self._start(rank)
-                continue
-            self._children.ended.append((rank, code))
-            if code != 0 and self._kill_at_s is None:
-                self._kill_at_s = time.monotonic() + PEER_GRACE_S  # its peers will notice, or are stuck
+        """Take what ended: children, and orphans of theirs that fell to this process."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid in self._running:
+                    rank, child = self._running.pop(ended.si_pid)
+                    self._take(rank, child.wait())
+                else:
+                    os.waitpid(ended.si_pid, 0)
+
+    def _take(self, rank: int, code: int) -> None:
+        self._journal.write("process", rank=rank, code=code, signal=_signal_name(code))
+        if self._attempt.restart and not self._told and not self._signals.stop:
+            self._start_again(rank)
+            return
+        self._ended.append((rank, code))
+        if code != 0 and not self._told:
+            self._kill_s = min(self._kill_s, time.monotonic() + PEER_GRACE_S)  # its peers will notice, or are stuck
+
+    def _start_again(self, rank: int) -> None:
+        now_s = time.monotonic()
+        if now_s - self._begun_s[rank] > STEADY_S:
+            self._back_off_s = BACK_OFF_S[0]
+        self._due[rank] = now_s + self._back_off_s
+        self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S[1])
+        if not self._running:
+            kill(members(self._attempt.folder, [os.getpid()]))  # what the dead one left could hold its port
 
     def _mind_time(self) -> None:
         now_s = time.monotonic()
-        if now_s - self._beaten_s > HEARTBEAT_S:
-            self._beaten_s = now_s
+        if now_s >= self._beat_s:
+            self._beat_s = now_s + HEARTBEAT_S
             self._journal.write("heartbeat")
-        limit_s = self._attempt.max_time_s
-        if limit_s is not None and not self._timed_out and now_s - self._started_s > limit_s:
-            self._timed_out = True
-            self._notice.given = True
-        if self._notice.given and not self._told:
+        if now_s >= self._limit_s and not self._told and (self._running or self._due):
+            self._timed_out = self._signals.stop = True
+        if self._signals.stop and not self._told and (self._running or self._due):
             self._told = True
-            self._kill_at_s = now_s + self._grace_s
-            for child in self._children.running.values():
-                child.send_signal(signal.SIGTERM)
-        if self._kill_at_s is not None and now_s > self._kill_at_s:
-            for child in self._children.running.values():
+            self._due.clear()
+            self._kill_s = min(self._kill_s, now_s + self._grace_s)
+            for pid in self._running:  # not by Popen, which would take the exit status of one that has just ended
+                os.kill(pid, signal.SIGTERM)
+        if now_s >= self._kill_s:
+            for pid in self._running:
                 with suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
+                    os.killpg(pid, signal.SIGKILL)
+
+    def _leftovers(self) -> bool:
+        """Whether anything outlived the children. After a stop notice it is told as well: its parent may have been a mere shell."""
+        left = members(self._attempt.folder, [os.getpid()])
+        if self._told and time.monotonic() < self._kill_s:
+            for process in left - self._told_leftovers:
+                send(process, signal.SIGTERM)
+            self._told_leftovers |= left
+            return bool(left)
+        return bool(kill(left))
 
 
-def sweep(folder: str) -> list[int]:
-    """Kill every process that carries the mark of the attempt in `folder`; returns their ids."""
-    found = []
-    wanted = f"{MARK}={folder}".encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError):
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(entry.name), signal.SIGKILL)
-                    found.append(int(entry.name))
-    return found
-
-
-def _die_with_parent(prctl: Callable[[int, int], int] = ctypes.CDLL(None).prctl) -> None:
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def _failure(attempt: Attempt, rank: int, code: int) -> dict[str, str | None]:
+    """What it means that `rank` was the first to end badly."""
+    if code == EXIT_STOPPED:
+        return _ended("stopped")
+    number = _signal_name(code)
+    if number is not None:
+        return _ended("failed", "worker_lost", f"rank {rank} was killed by {number}")
+    said = [entry.body for entry in JournalReader(attempt.path).read() if entry.kind == "failure"]
+    said.sort(key=lambda body: (body["failure"] == "worker_lost", body.get("rank") != rank))  # a loss may be the echo of another's failure
+    if code == EXIT_LOST:
+        return _ended("failed", "worker_lost", str(said[0]["message"]) if said else f"rank {rank} was lost")
+    if said:
+        return _ended("failed", str(said[0]["failure"]), str(said[0]["message"]))
+    return _ended("failed", "user_error", f"rank {rank} ended with exit code {code}: {_tail(attempt.log(rank))}")
 
 
 def _ended(status: str, failure: str | None = None, message: str = "") -> dict[str, str | None]:
     return {"status": status, "failure": failure, "message": message}
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+def _signal_name(code: int) -> str | None:
+    """The signal that ended a process with this code; a shell tells of its child's as 128 + number."""
+    number = -code if code < 0 else code - 128
+    if number not in signal.valid_signals():
+        return None
+    return signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
+
+
+def _reserved_port() -> socket.socket:
+    """A socket that keeps its port from being given to anybody else, and lets rank 0 listen there.
+
+    Linux lets a socket with SO_REUSEADDR, as PyTorch's store is, share the port of another such while that does not listen (socket(7)).
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved
 
 
 def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return " | ".join(line.strip() for line in lines[-LOG_TAIL_LINES:]) or "it printed nothing"
+    """The last lines of a log, in one."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return " | ".join(line.strip() for line in lines[-TAIL_LINES:] if line.strip()) or "it printed nothing"

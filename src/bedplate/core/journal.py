@@ -6,7 +6,7 @@ Does not know: what an entry means to a run; that is `run.advance` and the loop.
 
 Kinds: `started`, `heartbeat`, `progress` {done, total, unit, note}, `metric` {values, step}, `param` {values}, `tag` {values},
 `checkpoint` {step, location, digest}, `output` {an Output}, `evaluation` {metrics, decision}, `message` {text}, `ready` {port},
-`failure` {failure, message, rank}, `process` {rank, code}, `ended` {status, failure, message}.
+`failure` {failure, message, rank}, `process` {rank, code, signal}, `ended` {status, failure, message}.
 """
 
 from __future__ import annotations

@@ -117,6 +117,12 @@ def _hardware(facts: Facts) -> dict[str, Any]:
     }
 
 
+def _visible(devices: tuple[int, ...]) -> dict[str, str]:
+    """What makes a command see the devices that the plan gave it, as the driver counts them. Our own workers choose theirs by index."""
+    listed = ",".join(map(str, devices))
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": listed} if devices else {}
+
+
 def make_attempt(workspace: Workspace, run: RunRecord, token: int, checkpoint: Mapping[str, Any] | None) -> Attempt:
     """The attempt of `run` with fencing token `token`. Pure but for reading records."""
     made = run.made
@@ -125,6 +131,7 @@ def make_attempt(workspace: Workspace, run: RunRecord, token: int, checkpoint: M
     world_size = made["placement"]["world_size"]
     code = made["code"]
     inputs = {name: workspace.records.version(ref) for name, ref in made["inputs"].items()}
+    devices = tuple(made["placement"]["accelerators"])
     worker = (sys.executable, "-m", "bedplate.flow.worker", str(folder))
     return Attempt(
         run=run.id,
@@ -141,7 +148,8 @@ def make_attempt(workspace: Workspace, run: RunRecord, token: int, checkpoint: M
         shim_argv=(sys.executable, "-m", "bedplate.flow.shim", str(folder)),
         processes=world_size if command else 1,
         world_size=world_size,
-        accelerators=tuple(made["placement"]["accelerators"]),
+        accelerators=devices,
+        environment=_visible(devices) if command else {},
         checkpoint=checkpoint,
         max_time_s=made["spec"].get("max_time_s"),
         restart=run.kind == "endpoint",

@@ -1,13 +1,15 @@
 """The inventory of this machine: cores, memory, disks, and NVIDIA devices where their library is installed.
 
-Does not know: AMD, TPU, network fabrics or the health of anything; those probes come with pools.
+Does not know: AMD, TPU, slices of a device (MIG), network fabrics or the health of anything; those probes come with pools.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,79 +22,95 @@ try:  # the one place that asks for it; without it a machine counts as having no
 except ModuleNotFoundError:
     pynvml = None
 
-CGROUP = Path("/sys/fs/cgroup")
 
-
-def inventory(paths: Sequence[Path], nvml: Any = pynvml, cgroup: Path = CGROUP) -> Inventory:
-    """What this machine has. `paths` name the disks of interest; `nvml` and `cgroup` are replaced by recorded ones in tests."""
+def inventory(paths: Sequence[Path], nvml: Any = pynvml, system: Path = Path("/")) -> Inventory:
+    """What this machine has. `paths` name the disks of interest; `nvml` (the module pynvml) and `system` (where proc and sys are) are
+    stand-ins in tests. Warns of a device that does not answer, and leaves it out.
+    """
     return Inventory(
         host=platform.node(),
         system=f"{platform.system()} {platform.release()}",
-        processor=_processor(),
-        cores=_cores(cgroup),
-        memory_bytes=_memory_bytes(cgroup),
+        processor=_processor(system),
+        cores=_cores(system),
+        memory_bytes=_memory_bytes(system),
         disks=_disks(paths),
-        accelerators=_accelerators(nvml) if nvml is not None else (),
+        accelerators=tuple(_accelerators(nvml)) if nvml is not None else (),
     )
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
+def _processor(system: Path) -> str:
+    with suppress(OSError):
+        for line in (system / "proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()  # where the kernel names none, as on many Arm machines
 
 
-def _cores(cgroup: Path) -> int:
-    """Cores that this process may use: its affinity, cut to the quota of its container (cpu.max of cgroup v2), at least one."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _first_word(cgroup / "cpu.max")
-    if quota is None or not quota[0].isdigit():
-        return usable
-    return max(1, min(usable, int(quota[0]) // int(quota[1])))
+def _cores(system: Path) -> int:
+    """Cores that this process may use: its affinity, cut to the quotas of its control groups (whole cores), at least one."""
+    limits = [len(os.sched_getaffinity(0))]
+    for quota, period in [*_settings(system, "", "cpu.max"), *_settings(system, "cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")]:
+        if quota.isdigit() and int(period) > 0:  # else "max" (v2) or -1 (v1)
+            limits.append(int(quota) // int(period))
+    return max(1, min(limits))
 
 
-def _memory_bytes(cgroup: Path) -> int:
-    limit = _first_word(cgroup / "memory.max")
-    total = int(psutil.virtual_memory().total)
-    return min(total, int(limit[0])) if limit and limit[0].isdigit() else total
+def _memory_bytes(system: Path) -> int:
+    """The machine's memory, cut to the limits of this process's control groups."""
+    limits = [int(psutil.virtual_memory().total)]
+    for (limit,) in [*_settings(system, "", "memory.max"), *_settings(system, "memory", "memory.limit_in_bytes")]:
+        if limit.isdigit():
+            limits.append(int(limit))
+    return min(limits)
 
 
-def _first_word(path: Path) -> list[str] | None:
-    try:
-        return path.read_text().split()
-    except OSError:
-        return None
+def _settings(system: Path, controller: str, *files: str) -> Iterator[list[str]]:
+    """The words of these files in this process's control group and all above it, which bind it as well.
+
+    `controller` names a hierarchy of version 1; empty is version 2. In a container the path that the kernel tells may lie outside what
+    is mounted; the mounted top is the container's own group then. See cgroups(7).
+    """
+    mounts = [system / "sys/fs/cgroup" / controller] if controller else [system / "sys/fs/cgroup", system / "sys/fs/cgroup/unified"]
+    with suppress(OSError):  # no control groups here
+        for line in (system / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controller in controllers.split(","):
+                for group in (Path(path), *Path(path).parents):
+                    for mount in mounts:
+                        with suppress(OSError):  # the top of a hierarchy has no limits
+                            yield [word for file in files for word in (mount / str(group).lstrip("/") / file).read_text().split()]
 
 
 def _disks(paths: Sequence[Path]) -> tuple[Disk, ...]:
     mounted = {part.mountpoint: part.fstype for part in psutil.disk_partitions(all=True)}
     found: dict[str, Disk] = {}
     for path in paths:
-        folder = path.resolve()
-        mount = next((str(place) for place in (folder, *folder.parents) if str(place) in mounted), "/")
-        usage = psutil.disk_usage(mount)
+        above = [folder for folder in (path.resolve(), *path.resolve().parents) if folder.exists()]
+        mount = next((str(folder) for folder in above if str(folder) in mounted), "/")
+        usage = psutil.disk_usage(str(above[0]))
         found[mount] = Disk(mount, mounted.get(mount, ""), usage.total, usage.free)
     return tuple(found.values())
 
 
-def _accelerators(nvml: Any) -> tuple[Accelerator, ...]:
+def _accelerators(nvml: Any) -> Iterator[Accelerator]:
     try:
         nvml.nvmlInit()
-    except nvml.NVMLError:  # the library without a driver: a machine without devices
-        return ()
+    except (nvml.NVMLError_LibraryNotFound, nvml.NVMLError_DriverNotLoaded):
+        return  # the Python package without a driver: a machine without devices
+    except nvml.NVMLError as error:
+        warnings.warn(f"NVIDIA devices cannot be asked for: {error}", RuntimeWarning, stacklevel=2)
+        return
     try:
         driver = _text(nvml.nvmlSystemGetDriverVersion())
-        return tuple(_accelerator(nvml, index, driver) for index in range(nvml.nvmlDeviceGetCount()))
+        for index in range(nvml.nvmlDeviceGetCount()):
+            try:
+                device = nvml.nvmlDeviceGetHandleByIndex(index)
+                memory_bytes = int(nvml.nvmlDeviceGetMemoryInfo(device).total)
+                yield Accelerator(index, _text(nvml.nvmlDeviceGetName(device)), memory_bytes, driver)
+            except nvml.NVMLError as error:
+                warnings.warn(f"NVIDIA device {index} is left out: {error}", RuntimeWarning, stacklevel=2)
     finally:
         nvml.nvmlShutdown()
-
-
-def _accelerator(nvml: Any, index: int, driver: str) -> Accelerator:
-    device = nvml.nvmlDeviceGetHandleByIndex(index)
-    return Accelerator(index, _text(nvml.nvmlDeviceGetName(device)), int(nvml.nvmlDeviceGetMemoryInfo(device).total), driver)
 
 
 def _text(value: Any) -> str:

@@ -6,17 +6,17 @@ Does not know: what an attempt does, or why it is started or stopped.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from bedplate.cluster.shim import sweep
+from bedplate.cluster.shim import fenced
+from bedplate.cluster.tree import MARK, Process, kill, members, send
 from bedplate.core.atomic import write_json
 from bedplate.core.attempt import ATTEMPT_FILE, Attempt, Identity, boot_id, is_alive, read_identity, start_ticks
 from bedplate.core.protocols import Liveness, Rendered
@@ -31,68 +31,84 @@ class LocalLauncher:
 
     name = "local"
 
-    def __init__(self) -> None:
-        """Nothing is started."""
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
-
     def render(self, attempt: Attempt) -> Rendered:
         """What `submit` would start. Pure."""
         return Rendered(attempt.shim_argv, dict(attempt.environment), attempt.folder)
 
     def submit(self, attempt: Attempt) -> dict[str, Any]:
-        """Start the attempt's shim, or find the one that a killed loop started; returns its identity and folder."""
+        """Start the attempt's shim, or find the one that a killed loop started; returns its identity and folder.
+
+        Raises OSError when this machine can start no process.
+        """
         (attempt.path / "logs").mkdir(parents=True, exist_ok=True)
         if not (attempt.path / ATTEMPT_FILE).exists():
             write_json(attempt.path / ATTEMPT_FILE, attempt.to_json())
-        identity = read_identity(attempt.path) or self._start(attempt)
+        identity = read_identity(attempt.path) or _start(attempt)
         return {**asdict(identity), "folder": attempt.folder}
 
-    def _start(self, attempt: Attempt) -> Identity:
-        with (attempt.path / "logs" / "shim.log").open("ab") as output:
-            child = subprocess.Popen(
-                attempt.shim_argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env=child_environment({}),
-            )
-        self._children[attempt.folder] = child
-        started = Identity(boot_id(), child.pid, start_ticks(child.pid) or 0, attempt.token)
-        limit_s = time.monotonic() + START_LIMIT_S
-        while time.monotonic() < limit_s and child.poll() is None:
-            identity = read_identity(attempt.path)
-            if identity is not None:
-                return identity
-            time.sleep(START_POLL_S)
-        return read_identity(attempt.path) or started
-
     def poll(self, handle: Mapping[str, Any]) -> Liveness:
-        """`gone` when the shim has ended and nothing that it started is left; leftovers are killed first."""
-        child = self._children.get(handle["folder"])
-        if child is not None:
-            child.poll()  # takes the exit status, so that no zombie stays
-        if is_alive(_identity(handle)):
+        """`gone` when the shim has ended and nothing that it started is left; leftovers are killed first, and it is `unknown` then.
+
+        After `gone` no shim will run the attempt, also one that was started and has not yet begun.
+        """
+        identity = _identity(handle)
+        if is_alive(identity):
             return "alive"
-        if handle["boot_id"] != boot_id():
+        if identity.boot_id != boot_id():
             return "gone"  # the machine was started again since
-        return "unknown" if sweep(handle["folder"]) else "gone"
+        folder = Path(handle["folder"])
+        if folder.is_dir() and not fenced(folder, identity):
+            return "alive"
+        return "unknown" if kill(members(handle["folder"])) else "gone"
 
     def logs(self, attempt: Attempt, rank: int) -> Iterator[str]:
-        """The lines that a rank printed so far, in order."""
-        path: Path = attempt.log(rank)
+        """The lines that a rank printed so far, in order; none when it has not begun."""
+        path = attempt.log(rank)
         if path.exists():
-            yield from path.read_text(errors="replace").splitlines()
+            with path.open(errors="replace") as file:
+                yield from (line.rstrip("\n") for line in file)
 
     def cancel(self, handle: Mapping[str, Any], how: Literal["stop", "cancel"]) -> None:
         """Send the stop notice, or kill the whole tree. Harmless when it is gone, or when its process number is somebody else's now."""
         identity = _identity(handle)
-        if is_alive(identity):
-            with suppress(ProcessLookupError):
-                os.kill(identity.pid, signal.SIGTERM if how == "stop" else signal.SIGKILL)
-        if how == "cancel":
-            sweep(handle["folder"])
+        alive = is_alive(identity)
+        shim = Process(identity.pid, identity.start_ticks)
+        if how == "stop":
+            if alive:
+                send(shim, signal.SIGTERM)
+            return
+        tree = members(handle["folder"], [shim.pid] if alive else [])  # before the shim dies, while all descend from it
+        if alive:
+            send(shim, signal.SIGKILL)
+        kill(tree)
+        kill(members(handle["folder"]))  # what they started meanwhile
+
+
+def _start(attempt: Attempt) -> Identity:
+    """Start a shim and wait until one has made the attempt its own: this one, or one that a killed loop started just before."""
+    with (attempt.path / "logs" / "shim.log").open("ab") as output:
+        child = subprocess.Popen(
+            attempt.shim_argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=child_environment({MARK: attempt.folder}),
+        )
+    started = Identity(boot_id(), child.pid, start_ticks(child.pid) or 0, attempt.token)
+    threading.Thread(target=child.wait, name=f"reaper of {attempt.run}", daemon=True).start()  # so that no zombie stays
+    limit_s = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < limit_s:
+        identity = read_identity(attempt.path)
+        if identity is not None:
+            return identity
+        if child.returncode is not None and fenced(attempt.path, started):
+            return read_identity(attempt.path) or started
+        time.sleep(START_POLL_S)
+    return started
 
 
 def _identity(handle: Mapping[str, Any]) -> Identity:
-    return Identity(handle["boot_id"], handle["pid"], handle["start_ticks"], handle["token"])
+    """The identity that the shim itself left, or else the one that it was started with."""
+    known = read_identity(Path(handle["folder"]))
+    return known or Identity(handle["boot_id"], handle["pid"], handle["start_ticks"], handle["token"])
