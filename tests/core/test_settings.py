@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.core.settings import SETTINGS, Settings, child_environment, read_settings
+from bedplate.core.settings import SETTINGS, Settings, child_environment, interpreter_first, read_settings, unproxied_loopback
 
 
 def test_without_any_setting_all_that_outlives_a_project_is_in_the_home_folder() -> None:
@@ -38,3 +38,15 @@ def test_a_child_gets_this_environment_and_the_additions(monkeypatch: pytest.Mon
     environment = child_environment({"REPLACED": "2", "ADDED": "3"})
     script = "import os; print(os.environ['KEPT'], os.environ['REPLACED'], os.environ['ADDED'])"
     assert subprocess.check_output([sys.executable, "-c", script], env=environment, text=True).split() == ["1", "2", "3"]
+
+
+def test_a_command_finds_this_interpreter_first_and_once() -> None:
+    python = Path("/env/bin/python")
+    assert interpreter_first(python, {"PATH": "/usr/bin:/env/bin:/bin"}) == {"PATH": "/env/bin:/usr/bin:/bin"}
+    assert interpreter_first(python, {}) == {"PATH": "/env/bin"}
+
+
+def test_loopback_is_added_to_what_a_proxy_leaves_alone() -> None:
+    for present in ({"NO_PROXY": "intra.example"}, {"no_proxy": "intra.example"}):
+        assert unproxied_loopback(present)["NO_PROXY"] == "intra.example,127.0.0.1,localhost"
+    assert unproxied_loopback({})["no_proxy"] == "127.0.0.1,localhost"

@@ -27,6 +27,7 @@ MOMENTS = {  # victim -> files below the state folder whose appearance tells tha
 }
 VICTIMS = ("supervisor", "shim", "ingester", "producer", "worker", "gate", "endpoint", "tree")
 STAGES = {"producer": 0.5, "ingester": 1.5, "worker": 2.5, "gate": 3.5, "endpoint": 4.5}
+STEPS = {"produce": 0.5, "visits": 1.5, "sales": 1.5, "shop_sales": 2.2, "fit.inputs": 2.2, "fit": 2.5, "amount": 3.5, "amounts": 4.5}
 LIMIT_S = 120.0
 
 
@@ -52,7 +53,7 @@ def planned_kills(seed: int) -> list[Kill]:
     kills = []
     for victim in (*VICTIMS, *VICTIMS):
         at_file = victim in MOMENTS and source.random() < 0.6
-        delay_s = source.uniform(0, 0.02) if at_file else source.uniform(0, 0.4)
+        delay_s = source.uniform(0, 0.02) if at_file else source.uniform(0, 0.15 if victim in ("producer", "ingester") else 0.4)
         kills.append(Kill(victim, delay_s, at_file, STAGES.get(victim, source.uniform(0, 4))))
     return sorted(kills, key=lambda kill: kill.stage)
 
@@ -75,7 +76,7 @@ def processes(state: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def perform(kill: Kill, folder: Path, up: subprocess.Popen[bytes]) -> bool:
-    """Wait for the kill's moment and kill; False when `up` ended before it came (an endpoint stays, and is struck then)."""
+    """Wait for the kill's moment and kill; False when its victim had ended, or its stage was over, before that moment."""
     state = folder / ".bedplate"
     before = _files(state, kill)
     started_s = time.monotonic()
@@ -87,9 +88,9 @@ def perform(kill: Kill, folder: Path, up: subprocess.Popen[bytes]) -> bool:
             for pid in victims:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            if victims:
-                return True
-            before = _files(state, kill)  # it ended meanwhile; another of its kind may come
+            return bool(victims)
+        if kill.victim in STAGES and any(STEPS.get(step, 0.0) > kill.stage for _, _, step in processes(state)):
+            return False
         time.sleep(0.003)
     return False
 

@@ -105,7 +105,7 @@ def test_every_kill_ends_in_the_same_state(tmp_path: Path, request: pytest.Fixtu
         struck += hits
         print(f"\nseed {seed + project}: {hits.total()} kills ({', '.join(f'{victim} {n}' for victim, n in sorted(hits.items()))})")
         assert state == reference, f"seed {seed + project}, kills: {', '.join(map(str, kills))}"
-        assert hits.total() >= len(kills) // 3, "too few kills found their victim: the sweep would prove little"
+        assert hits.total() >= len(kills) // 2, "too few kills found their victim: the sweep would prove little"
         shutil.rmtree(tmp_path / f"killed-{project}")
         project += 1
     print(f"{struck.total()} kills in {project} projects from seed {seed}; every end was the same: {dict(sorted(struck.items()))}")

@@ -35,7 +35,10 @@ def clean_imports() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, OpenProject]]:
-    """A real project from stream to endpoint, brought up once by real processes, one worker to train, which also writes a file: its folder, and it, open."""
+    """A real project from stream to endpoint, brought up once by real processes: its folder, and the project, open.
+
+    One worker trains, and writes a file that the job declares.
+    """
     folder = write_small_project(tmp_path_factory.mktemp("served") / "small")
     declared = (folder / "bedplate.yaml").read_text().replace("resources: {workers: 2}", "outputs: [notes.txt]")
     (folder / "bedplate.yaml").write_text(declared)

@@ -351,18 +351,28 @@ def test_a_forced_run_does_not_go_on_from_the_one_that_succeeded(world: World) -
     assert (world.attempts[-1].run, world.attempts[-1].checkpoint) == ("fit-2", None)
 
 
-def test_a_stop_before_the_start_runs_nothing(world: World) -> None:
+def test_a_step_waits_for_the_cores_that_another_takes(world: World) -> None:
     world.scripts["other"] = endless
-    world.declare(SHOP.replace("cpus: 0.2", "cpus: 1000"))
+    world.declare(SHOP.replace('"sleep 1", resources: {cpus: 0.2}', '"sleep 1", resources: {cpus: 1000}'))
     world.ask("run", "other")
     launch = world.ask("run", "make")
     with world.loop() as loop:
-        loop.tick()
-        loop.tick()
-        assert world.ran(launch) == [], "no cores are left"
+        for _ in range(3):
+            loop.tick()
+        assert world.ran(launch) == [], "no cores are left beside what runs"
         request_stop(world.workspace, ("other-1",), "cancel", "")
         world.tick(loop, lambda: world.launch(launch).status == "done")
     assert world.ran(launch) == ["make"]
+
+
+def test_a_run_that_is_stopped_before_its_start_never_starts(world: World) -> None:
+    launch = world.ask("run", "make")
+    with world.loop() as loop:
+        loop.tick()
+        assert world.run("make").status == "pending"
+        request_stop(world.workspace, ("make-1",), "stop", "")
+        world.tick(loop, lambda: world.launch(launch).status != "open")
+    assert (world.run("make").status, world.launch(launch).status, world.sim.submitted) == ("stopped", "stopped", [])
 
 
 # -- endpoints ------------------------------------------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import httpx
 import typer
-import yaml
 
 from bedplate.cli.command import AsJson, ProjectFolder, parse_pairs, show
 from bedplate.core.errors import BedplateError, NotFound, nearest
+from bedplate.core.source import parse_value
 from bedplate.flow.facts import serving
 from bedplate.flow.workspace import Workspace, open_workspace
 
@@ -43,7 +43,7 @@ def ask(
 
 
 def _value(text: str) -> str | int | float | bool | None:
-    value = yaml.safe_load(text)
+    value = parse_value(text)
     return value if isinstance(value, int | float | bool) or value is None else text  # dates stay text
 
 

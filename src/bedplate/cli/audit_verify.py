@@ -9,8 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bedplate.cli.command import AsJson, ProjectFolder, show
-from bedplate.core.heads import audit
-from bedplate.flow.workspace import open_workspace
+from bedplate.flow.workspace import audit_project
 
 
 def audit_verify(project: ProjectFolder = Path(), as_json: AsJson = False) -> None:
@@ -18,10 +17,9 @@ def audit_verify(project: ProjectFolder = Path(), as_json: AsJson = False) -> No
 
     Example: bedplate audit verify
     """
-    with open_workspace(project) as workspace:
-        found = audit(workspace.ledger, workspace.settings.home)
-        text = (
-            f"{found.events} events are linked; {found.signed_heads} signed heads hold, the last at event {found.signed_through}; "
-            f"{found.copies} copies outside agree"
-        )
-        show(asdict(found), text, as_json)
+    found = audit_project(project)
+    text = (
+        f"{found.events} events are linked; {found.signed_heads} signed heads hold, the last at event {found.signed_through}; "
+        f"{found.copies} copies outside agree"
+    )
+    show(asdict(found), text, as_json)

@@ -44,6 +44,14 @@ def unproxied_loopback(environment: Mapping[str, str] | None = None) -> dict[str
     return {"NO_PROXY": joined, "no_proxy": joined}
 
 
+def interpreter_first(interpreter: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """`PATH` led by the folder of `interpreter`, so that `python` in a command is the one whose packages the run recorded."""
+    values = os.environ if environment is None else environment
+    present = values.get("PATH", "").split(os.pathsep)
+    folder = str(interpreter.parent)
+    return {"PATH": os.pathsep.join([folder, *(part for part in present if part and part != folder)])}
+
+
 def child_environment(additions: Mapping[str, str]) -> dict[str, str]:
     """The environment for a child process: this one's, with `additions` on top."""
     return {**os.environ, **additions}

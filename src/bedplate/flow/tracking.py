@@ -8,14 +8,16 @@ Does not know: MLflow's protocol (`models.mlflow_routes`) or the ledger.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from bedplate.core.attempt import Attempt
 from bedplate.core.errors import BedplateError
 from bedplate.core.journal import JournalWriter
-from bedplate.core.settings import unproxied_loopback
+from bedplate.core.settings import interpreter_first, unproxied_loopback
 from bedplate.core.versions import Output
 from bedplate.flow.steps.outputs import ARTIFACTS, artifacts, declared
 from bedplate.models.mlflow_routes import MlflowRoutes, serve_mlflow
@@ -30,7 +32,13 @@ def tracking(attempt: Attempt, journal: JournalWriter) -> Iterator[Mapping[str, 
     inputs = {name: values["path"] for name, values in attempt.inputs.items()}
     places = {"BEDPLATE_RUN": attempt.run, "BEDPLATE_INPUTS": json.dumps(inputs), "BEDPLATE_OUT": str(attempt.out)}
     with serve_mlflow(routes) as address:
-        yield {**places, "BEDPLATE_PARAMS": json.dumps(dict(attempt.spec["params"])), **address, **unproxied_loopback()}
+        yield {
+            **places,
+            "BEDPLATE_PARAMS": json.dumps(dict(attempt.spec["params"])),
+            **address,
+            **unproxied_loopback(),
+            **interpreter_first(Path(sys.executable)),
+        }
     for name in attempt.spec["outputs"]:
         _report(attempt, journal, partial(declared, name=name))
     _report(attempt, journal, artifacts)
