@@ -35,7 +35,15 @@ ENVIRONMENT = {
 }
 
 # Modules whose tests are not in the file that mirrors them: where those are.
-TESTED_ELSEWHERE: dict[str, str] = {}
+_WHOLE = "on a project that is up, which takes a while to bring up once: tests/cli/test_whole.py"
+_LIVING = "on runs that are under way: tests/cli/test_detach.py"
+TESTED_ELSEWHERE: dict[str, str] = {
+    "cli/accept.py": "beside the other decision that people take: tests/cli/test_promote.py",
+    **dict.fromkeys(
+        (f"cli/{name}.py" for name in ("ask", "data_history", "explain", "ledger_backup", "lineage", "ps", "runs", "up")), _WHOLE
+    ),
+    **dict.fromkeys((f"cli/{name}.py" for name in ("cancel", "down", "server")), _LIVING),
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
