@@ -5,14 +5,15 @@ Does not know: how an endpoint answers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import typer
 
 from bedplate.cli.command import AsJson, ProjectFolder, parse_pairs, show
-from bedplate.core.errors import BedplateError, NotFound, nearest
+from bedplate.core.errors import BedplateError, NotFound, Unavailable, nearest
 from bedplate.core.source import parse_value
 from bedplate.flow.facts import serving
 from bedplate.flow.workspace import Workspace, open_workspace
@@ -33,13 +34,22 @@ def ask(
     request = {name: _value(text) for name, text in parse_pairs(fields or [], "ask").items()}
     with open_workspace(project) as workspace:
         address = _address(workspace, endpoint)
-    response = httpx.post(f"{address}/predict", json=request, timeout=TIMEOUT_S)
-    answer = response.json()
-    if response.status_code != 200:
-        error = answer["error"]
-        raise BedplateError(error["what"], value=error.get("value"), fix=error.get("fix"))
+    answer = _post(endpoint, f"{address}/predict", request)
     text = "\n".join(f"{name}: {value}" for name, value in answer.items())
     show(answer, f"{text}\n\nnext: bedplate lineage {answer['id']}", as_json)
+
+
+def _post(endpoint: str, url: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    fix = f"see `bedplate explain {endpoint}` and `bedplate logs {endpoint}`; `bedplate up` starts it again"
+    try:
+        response = httpx.post(url, json=request, timeout=TIMEOUT_S)
+        answer: dict[str, Any] = response.json()
+    except (httpx.HTTPError, ValueError) as error:  # it died a moment ago, hangs, or something else has its port
+        raise Unavailable("the endpoint does not answer", value=f"{url}: {error}", fix=fix) from error
+    if response.status_code != 200:
+        said = answer["error"]
+        raise BedplateError(said["what"], value=said.get("value"), fix=said.get("fix"))
+    return answer
 
 
 def _value(text: str) -> str | int | float | bool | None:
@@ -53,5 +63,5 @@ def _address(workspace: Workspace, endpoint: str) -> str:
         raise NotFound("the project declares no such endpoint", value=endpoint, fix=nearest(endpoint, declared))
     live = serving(workspace, endpoint)
     if not live:
-        raise BedplateError("the endpoint is not up", value=endpoint, fix="bedplate up")
+        raise Unavailable("the endpoint is not up", value=endpoint, fix="bring it up: `bedplate up`")
     return f"http://127.0.0.1:{live[-1].port}"

@@ -6,7 +6,8 @@ Does not know: which commands there are.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +33,7 @@ def run_command(function: Callable[..., Any], name: str, words: Sequence[str]) -
         shown = getattr(error, "format_message", None)  # typer's usage errors carry their own text
         if shown is None:
             raise
-        typer.echo(f"error: {shown()}; see `bedplate {name} --help`", err=True)
+        typer.echo(f"error: {shown().rstrip('.')}; see `bedplate {name} --help`", err=True)
         return 2
     return int(result or 0)
 
@@ -40,6 +41,12 @@ def run_command(function: Callable[..., Any], name: str, words: Sequence[str]) -
 def show(value: Any, text: str, as_json: bool) -> None:
     """Print `text` for people, or `value` as JSON."""
     typer.echo(json.dumps(value, indent=1, default=str) if as_json else text)
+
+
+def command_line(name: str, words: Sequence[str], options: Mapping[str, Sequence[str] | None]) -> str:
+    """The command as a person would type it again."""
+    pairs = [part for option, values in options.items() for value in values or () for part in (option, value)]
+    return shlex.join(["bedplate", name, *words, *pairs])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -102,8 +102,8 @@ def follow(workspace: Workspace, launch: str, as_json: bool) -> LaunchRecord:
         return drive(workspace, launch, view)
 
 
-def summary(workspace: Workspace, launch: LaunchRecord) -> str:
-    """What the launch did, and the commands that a person would type next."""
+def summary(workspace: Workspace, launch: LaunchRecord, again: str) -> str:
+    """What the launch did, and the commands that a person would type next; `again` is the one that asked for this launch."""
     runs = [run for run in workspace.records.runs.values() if run.launch == launch.id]
     lines = []
     if runs:
@@ -113,10 +113,10 @@ def summary(workspace: Workspace, launch: LaunchRecord) -> str:
         ]
         lines.append(table(("run", "status", "made", "took", ""), rows))
     else:
-        lines.append("everything is up to date; nothing was run")
+        lines.append("everything is up to date; nothing was run" if launch.status == "done" else "nothing was run")
     took = human_duration((launch.finished_at_s or launch.requested_at_s) - launch.requested_at_s)
     lines.append(f"\n{launch.status} in {took}" + (f": {launch.message}" if launch.message else ""))
-    return "\n".join([*lines, *_next(workspace, launch, runs)])
+    return "\n".join([*lines, *_next(workspace, launch, runs, again)])
 
 
 def _notes(workspace: Workspace, run: RunRecord) -> str:
@@ -125,30 +125,32 @@ def _notes(workspace: Workspace, run: RunRecord) -> str:
         quarantined = workspace.records.version(ref).meta.get("quarantined")
         if quarantined:
             notes.append(f"{quarantined} rows in quarantine")
-    if run.kind == "gate":
-        notes.append(str(workspace.records.evaluations.get(run.step, {}).get("decision", {}).get("why", "")))
+    evaluation = workspace.records.evaluations.get(run.step, {})
+    if evaluation.get("run") == run.id:
+        notes.append(str(evaluation["decision"]["why"]))
     return "  ".join(notes)
 
 
-def _next(workspace: Workspace, launch: LaunchRecord, runs: list[RunRecord]) -> list[str]:
+def _next(workspace: Workspace, launch: LaunchRecord, runs: list[RunRecord], again: str) -> list[str]:
     failed = next((run for run in runs if run.state.status == "failed"), None)
     if failed is not None:
         return [f"\nnext: bedplate explain {failed.id}", f"      bedplate logs {failed.id}"]
     if launch.status == "stopped":
-        return [f"\nnext: bedplate {launch.mode} {' '.join(launch.targets)}   goes on from the last checkpoint"]
+        return [f"\nnext: {again}   goes on from the last checkpoint"]
     serving = [run for run in workspace.records.live() if run.status == "ready"]
     if launch.mode == "up" and serving:
-        return [f"\nnext: bedplate ask {serving[0].step} FIELD=VALUE ...", "      bedplate lineage ANSWER_ID", "      bedplate down"]
+        fields = " ".join(f"{name}=VALUE" for name in serving[0].made["spec"]["spine"]["key"])
+        return [f"\nnext: bedplate ask {serving[0].step} {fields}", "      bedplate lineage ANSWER_ID", "      bedplate down"]
     made = next((ref for run in reversed(runs) for ref in run.outputs), None)
     return [f"\nnext: bedplate lineage {made}", "      bedplate runs"] if made else []
 
 
-def finish(workspace: Workspace, launch: LaunchRecord, as_json: bool) -> int:
-    """Print the summary; returns the exit code: 0 done, 1 failed, 130 stopped."""
+def finish(workspace: Workspace, launch: LaunchRecord, again: str, as_json: bool) -> int:
+    """Print the summary, where `again` is the command that asked for this launch; returns the exit code: 0 done, 1 failed, 130 stopped."""
     runs = [run.to_json() for run in workspace.records.runs.values() if run.launch == launch.id]
     if as_json:
         serving = {run.step: run.port for run in workspace.records.live() if run.status == "ready"}
         show({"launch": launch.id, "status": launch.status, "message": launch.message, "runs": runs, "serving": serving}, "", as_json=True)
     else:
-        typer.echo(summary(workspace, launch))
+        typer.echo(summary(workspace, launch, again))
     return {"done": 0, "failed": 1, "stopped": 130}[launch.status]

@@ -26,6 +26,8 @@ def ledger_backup(
     """
     if target.exists():
         raise BedplateError("the target exists", value=str(target), fix="name a new file")
+    if not target.parent.is_dir():
+        raise BedplateError("the folder of the target does not exist", value=str(target.parent), fix="make it, or name another")
     with open_workspace(project) as workspace:
         workspace.ledger.backup(target)
         events = workspace.records.seq

@@ -40,24 +40,34 @@ FOOTER = "\n`bedplate COMMAND --help` shows the options of a command and an exam
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 for a failure that is explained, 2 for wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("--help", "-h", "help"):
+    if not words or words[0] in ("--help", "-h") or words == ["help"]:
         print(help_text())  # noqa: T201 - the command line prints
         return 0
+    if words[0] == "help":
+        words = [*words[1:], "--help"]
     if words[0] == "--version":
         print(_version())  # noqa: T201
         return 0
     name = next((" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in COMMANDS), None)
-    if name is None:
-        typed = " ".join(words[:2]) if any(known.startswith(f"{words[0]} ") for known in COMMANDS) else words[0]
-        print(f"error: no such command: {typed!r}; {nearest(typed, COMMANDS)}", file=sys.stderr)  # noqa: T201
-        return 2
-    return _call(name, words[len(name.split()) :])
+    return _unknown(words) if name is None else _call(name, words[len(name.split()) :])
 
 
-def help_text() -> str:
-    """The list of commands."""
-    width = max(map(len, COMMANDS))
-    return "\n".join([HEADER, *(f"  {name.ljust(width)}  {entry.summary}" for name, entry in COMMANDS.items()), FOOTER])
+def help_text(group: str = "") -> str:
+    """The list of commands, or of those whose first word is `group`."""
+    listed = {name: entry for name, entry in COMMANDS.items() if name.startswith(f"{group} ".lstrip())}
+    width = max(map(len, listed))
+    return "\n".join([HEADER, *(f"  {name.ljust(width)}  {entry.summary}" for name, entry in listed.items()), FOOTER])
+
+
+def _unknown(words: Sequence[str]) -> int:
+    group = any(known.startswith(f"{words[0]} ") for known in COMMANDS)
+    if group and words[1:2] in (["--help"], ["-h"]):
+        print(help_text(words[0]))  # noqa: T201
+        return 0
+    typed = " ".join(words[:2]) if group else words[0]
+    fix = "options follow the command, see `bedplate --help`" if typed.startswith("-") else nearest(typed, COMMANDS)
+    print(f"error: no such command: {typed!r}; {fix}", file=sys.stderr)  # noqa: T201
+    return 2
 
 
 def _call(name: str, words: list[str]) -> int:
@@ -65,10 +75,19 @@ def _call(name: str, words: list[str]) -> int:
     try:
         return int(run(load(COMMANDS, name, "command"), name, words))
     except BedplateError as error:
-        if "--json" in words:
-            print(json.dumps({"error": {"what": error.what, "value": repr(error.value), "fix": error.fix}}))  # noqa: T201
-        print(f"error: {error.one_line()}", file=sys.stderr)  # noqa: T201
-        return 1
+        return _failed(error, "--json" in words)
+    except OSError as error:
+        fix = "check that the path is right, and that this user may use it"
+        return _failed(BedplateError(error.strerror or str(error), value=error.filename, fix=fix), "--json" in words)
+
+
+def _failed(error: BedplateError, as_json: bool) -> int:
+    if as_json:
+        places = {name: getattr(error, name) for name in ("file", "line", "field") if getattr(error, name, None)}
+        told = {"what": error.what, "value": error.value, "fix": error.fix, **places}
+        print(json.dumps({"error": told}, default=str))  # noqa: T201
+    print(f"error: {error.one_line()}", file=sys.stderr)  # noqa: T201
+    return 1
 
 
 def _version() -> str:

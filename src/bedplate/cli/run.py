@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bedplate.cli.command import AsJson, ProjectFolder, parse_pairs
+from bedplate.cli.command import AsJson, ProjectFolder, command_line, parse_pairs
 from bedplate.cli.detach import detach
 from bedplate.cli.launch_view import finish, follow
 from bedplate.flow.planner import check_run_targets, steps_for
@@ -37,4 +37,5 @@ def run(
         launch = request_launch(workspace, "run", tuple(targets), tuple(force or ()))
         if detached:
             return detach(workspace, launch, as_json)
-        return finish(workspace, follow(workspace, launch, as_json), as_json)
+        again = command_line("run", targets, {"--set": overrides, "--force": force})
+        return finish(workspace, follow(workspace, launch, as_json), again, as_json)

@@ -5,20 +5,19 @@ Does not know: what the loop does.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from pathlib import Path
 from types import FrameType
 
-import typer
-
-from bedplate.cli.command import ProjectFolder
+from bedplate.cli.command import AsJson, ProjectFolder, show
 from bedplate.flow.drive import serve_loop
 from bedplate.flow.stopping import server_stop_requested
 from bedplate.flow.workspace import open_workspace
 
 
-def server(project: ProjectFolder = Path()) -> None:
+def server(project: ProjectFolder = Path(), as_json: AsJson = False) -> None:
     """Host the loop of a project until `bedplate down` or Ctrl-C. Live runs and endpoints survive it.
 
     Example: bedplate server
@@ -31,6 +30,7 @@ def server(project: ProjectFolder = Path()) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     with open_workspace(project) as workspace:
-        typer.echo(f"hosting the loop of {workspace.project.name}; `bedplate down` or Ctrl-C ends it")
+        name = workspace.project.name
+        show({"hosts": name, "pid": os.getpid()}, f"hosting the loop of {name}; `bedplate down` or Ctrl-C ends it", as_json)
         since = workspace.records.seq
         serve_loop(workspace, lambda: not ended.is_set() and not server_stop_requested(workspace, since))

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from bedplate.cli.command import AsJson, ProjectFolder
+from bedplate.cli.command import AsJson, ProjectFolder, command_line
 from bedplate.cli.detach import detach
 from bedplate.cli.launch_view import finish, follow
 from bedplate.flow.planner import steps_for
@@ -33,4 +33,5 @@ def up(
         launch = request_launch(workspace, "up", tuple(targets or ()), tuple(force or ()))
         if detached:
             return detach(workspace, launch, as_json)
-        return finish(workspace, follow(workspace, launch, as_json), as_json)
+        again = command_line("up", targets or [], {"--force": force})
+        return finish(workspace, follow(workspace, launch, as_json), again, as_json)

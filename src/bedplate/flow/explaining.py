@@ -51,7 +51,7 @@ def _run(workspace: Workspace, run: RunRecord) -> dict[str, Any]:
         lasted = human_duration((attempt.ended_at_s or workspace.clock.now()) - attempt.started_at_s)
         text = f"{attempt.status} on {attempt.engine} after {lasted} from {iso(attempt.started_at_s)}"
         told[f"attempt {attempt.token}"] = text + (f": {attempt.failure}: {attempt.message}" if attempt.failure else "")
-    if run.state.checkpoint:
+    if run.state.checkpoint and run.state.status != "succeeded":
         told["last checkpoint"] = f"step {run.state.checkpoint['step']}, a new attempt goes on from there"
     if not run.ended and run.attempts and not run_is_alive(run):
         told["process"] = "gone; the next `bedplate up`, `run` or `server` adopts the run and goes on"
@@ -59,8 +59,8 @@ def _run(workspace: Workspace, run: RunRecord) -> dict[str, Any]:
         told["message"] = run.message
     if run.failure in HELP:
         told["what would help"] = HELP[run.failure]
-    if run.kind == "gate" and run.step in workspace.records.evaluations:
-        evaluation = workspace.records.evaluations[run.step]
+    evaluation = workspace.records.evaluations.get(run.step, {})
+    if evaluation.get("run") == run.id:
         told["decision"] = evaluation["decision"]["why"]
         told["metrics"] = evaluation["metrics"]
     told["logs"] = f"bedplate logs {run.id}"

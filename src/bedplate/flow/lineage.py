@@ -7,7 +7,7 @@ Does not know: how a tree is shown.
 
 from __future__ import annotations
 
-from bedplate.core.errors import NotFound
+from bedplate.core.errors import NotFound, nearest
 from bedplate.core.lineage import Node, Tracer, trace, trace_run
 from bedplate.core.record import Records
 from bedplate.core.versions import Version
@@ -18,12 +18,15 @@ from bedplate.flow.workspace import Workspace
 def lineage(workspace: Workspace, name: str) -> Node:
     """The tree behind `name`. Raises NotFound when nothing has it."""
     records = workspace.records
-    try:
+    if "@" in name or name in records.versions:
         return trace(records, records.version(name))
-    except NotFound:
-        if name in records.runs:
-            return trace_run(records, records.runs[name])
-    return _answer(workspace, name)
+    if name in records.runs or records.of_step(name):
+        return trace_run(records, records.run(name))
+    try:
+        return _answer(workspace, name)
+    except NotFound as error:
+        near = nearest(name, [*records.versions, *records.runs])
+        raise NotFound(error.what, value=name, fix=f"{near} {error.fix}") from error
 
 
 def _answer(workspace: Workspace, name: str) -> Node:
