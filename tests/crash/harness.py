@@ -80,7 +80,7 @@ def perform(kill: Kill, folder: Path, up: subprocess.Popen[bytes]) -> bool:
     state = folder / ".bedplate"
     before = _files(state, kill)
     started_s = time.monotonic()
-    while (up.poll() is None or kill.victim == "endpoint") and time.monotonic() - started_s < LIMIT_S:
+    while can_come(kill, folder, up) and time.monotonic() - started_s < LIMIT_S:
         ready = bool(_files(state, kill) - before) if kill.at_file else bool(_victims(kill, state, up))
         if ready:
             time.sleep(kill.delay_s)
@@ -93,6 +93,11 @@ def perform(kill: Kill, folder: Path, up: subprocess.Popen[bytes]) -> bool:
             return False
         time.sleep(0.003)
     return False
+
+
+def can_come(kill: Kill, folder: Path, up: subprocess.Popen[bytes]) -> bool:
+    """Whether the victim may still be there: while `up` runs, and an endpoint after it."""
+    return up.poll() is None or (kill.victim == "endpoint" and bool(_victims(kill, folder / ".bedplate", up)))
 
 
 def _files(state: Path, kill: Kill) -> set[Path]:

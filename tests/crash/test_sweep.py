@@ -18,7 +18,7 @@ from bedplate.data.lake import Lake
 from bedplate.flow.facts import location_of, serving
 from bedplate.flow.stopping import bring_down
 from bedplate.flow.workspace import Workspace, open_workspace
-from crash.harness import Kill, finish, perform, planned_kills, start_up
+from crash.harness import Kill, can_come, finish, perform, planned_kills, start_up
 from crash.small_project import ROWS, write_small_project
 
 
@@ -72,7 +72,7 @@ def scenario(folder: Path, kills: list[Kill]) -> tuple[dict[str, object], Counte
     struck: Counter[str] = Counter()
     up = start_up(folder)
     for kill in kills:
-        if up.poll() is not None and kill.victim != "endpoint":
+        if not can_come(kill, folder, up):
             up = start_up(folder)
         struck[kill.victim] += perform(kill, folder, up)
     finish(folder, up)

@@ -26,7 +26,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def write_json(path: Path, value: object, *, mode: int = 0o644) -> None:
@@ -34,9 +34,9 @@ def write_json(path: Path, value: object, *, mode: int = 0o644) -> None:
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), mode=mode)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable (a rename is not, until its folder is synced)."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make the bytes of a file, or the names in a folder, durable (a rename is not, until its folder is synced)."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

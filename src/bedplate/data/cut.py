@@ -17,12 +17,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.types as pat
 
 from bedplate.core.errors import DataError, nearest
-from bedplate.core.spec import ColumnType, Dataset
+from bedplate.core.spec import Dataset
 from bedplate.data.lake import Lake
-from bedplate.data.schema import ARROW, INSTANT, SYSTEM
+from bedplate.data.schema import ARROW, INSTANT, SYSTEM, declared_type
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _evaluated(connection: duckdb.DuckDBPyConnection, name: str, column: str, ex
     if found.num_rows != stored.num_rows:
         what = f"{where} gives {found.num_rows} values for {stored.num_rows} rows"
         raise DataError(what, value=expression, fix="use an expression over one row, not an aggregate")
-    kind = _kind_of(found.schema.field(0).type)
+    kind = declared_type(found.schema.field(0).type)
     if kind is None:
         raise DataError(
             f"{where} has type {found.schema.field(0).type}", value=expression, fix="cast it to a number, text, bool or timestamp"
@@ -123,15 +122,3 @@ def _evaluated(connection: duckdb.DuckDBPyConnection, name: str, column: str, ex
 def _fix(message: str, columns: list[str]) -> str:
     unknown = re.search(r'Referenced column "([^"]+)" not found', message)
     return nearest(unknown.group(1), columns) if unknown else "correct the expression: it is SQL as DuckDB reads it"
-
-
-def _kind_of(kind: pa.DataType) -> ColumnType | None:
-    if pat.is_integer(kind):
-        return "int"
-    if pat.is_floating(kind) or pat.is_decimal(kind):
-        return "float"
-    if pat.is_boolean(kind):
-        return "bool"
-    if pat.is_string(kind) or pat.is_large_string(kind):
-        return "string"
-    return "timestamp" if pat.is_timestamp(kind) or pat.is_date(kind) else None

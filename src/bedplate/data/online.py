@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bedplate.core.atomic import sync_folder
+from bedplate.core.atomic import sync
 from bedplate.core.clock import instant
 from bedplate.core.digest import canonical, digest
 from bedplate.core.errors import DataError, NotFound, nearest
@@ -72,7 +72,7 @@ def build(path: Path, views: Sequence[View], tables: Mapping[str, tuple[Dataset,
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
     return digest(meta)
 
 

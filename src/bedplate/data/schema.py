@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.types as pat
 
 from bedplate.core.clock import instant
 from bedplate.core.errors import DataError, nearest
@@ -290,3 +291,18 @@ def need_columns(shape: Shape, present: Iterable[str], source: str) -> None:
     for name in shape.columns:
         if name not in known:
             raise DataError(f"table {shape.table!r} declares a column that {source} does not have", value=name, fix=nearest(name, known))
+
+
+def declared_type(kind: pa.DataType) -> ColumnType | None:
+    """The type of a declared column that holds what an Arrow type holds; None for a nested or binary one."""
+    if pat.is_dictionary(kind):
+        return declared_type(kind.value_type)
+    if pat.is_string(kind) or pat.is_large_string(kind) or pat.is_string_view(kind):
+        return "string"
+    if pat.is_integer(kind):
+        return "int"
+    if pat.is_floating(kind) or pat.is_decimal(kind):
+        return "float"
+    if pat.is_boolean(kind):
+        return "bool"
+    return "timestamp" if pat.is_timestamp(kind) or pat.is_date(kind) else None

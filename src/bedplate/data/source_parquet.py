@@ -21,7 +21,7 @@ import pyarrow.types as pat
 from bedplate.core.errors import DataError
 from bedplate.core.spec import ColumnType
 from bedplate.data.records import system_columns
-from bedplate.data.schema import INSTANT, Batch, Parsed, Shape, need_columns, parse_text, split
+from bedplate.data.schema import INSTANT, Batch, Parsed, Shape, declared_type, need_columns, parse_text, split
 
 _ROWS = 100_000
 
@@ -35,7 +35,7 @@ class ParquetFile:
 
     def infer(self) -> dict[str, ColumnType]:
         """Columns and types, from the file's schema; nested and binary columns are left out."""
-        kinds = {field.name: _kind_of(field.type) for field in pq.read_schema(self._path)}
+        kinds = {field.name: declared_type(field.type) for field in pq.read_schema(self._path)}
         return {name: kind for name, kind in kinds.items() if kind is not None}
 
     def batches(self, shape: Shape, arrived_at_us: int) -> Iterator[Batch]:
@@ -43,7 +43,7 @@ class ParquetFile:
         schema = pq.read_schema(self._path)
         need_columns(shape, schema.names, self._path.name)
         for name, kind in shape.columns.items():
-            found = _kind_of(schema.field(name).type)
+            found = declared_type(schema.field(name).type)
             if found not in _READS[kind]:
                 what = f"column {name!r} of {self._path.name} holds {schema.field(name).type}, not {kind}"
                 raise DataError(what, value=name, fix=f"declare it as {found}" if found else "leave it out of `columns:`")
@@ -66,24 +66,10 @@ _READS: dict[ColumnType, tuple[ColumnType, ...]] = {
 }
 
 
-def _kind_of(kind: pa.DataType) -> ColumnType | None:
-    if pat.is_dictionary(kind):
-        return _kind_of(kind.value_type)
-    if pat.is_string(kind) or pat.is_large_string(kind) or pat.is_string_view(kind):
-        return "string"
-    if pat.is_integer(kind):
-        return "int"
-    if pat.is_floating(kind) or pat.is_decimal(kind):
-        return "float"
-    if pat.is_boolean(kind):
-        return "bool"
-    return "timestamp" if pat.is_timestamp(kind) or pat.is_date(kind) else None
-
-
 def _parse(column: pa.Array[Any], kind: ColumnType) -> Parsed:
     if pat.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
-    found = _kind_of(column.type)
+    found = declared_type(column.type)
     if found == "timestamp":
         return Parsed(pc.cast(column, INSTANT, safe=False), None, column)
     if found == "bool":

@@ -26,7 +26,7 @@ def lineage(workspace: Workspace, name: str) -> Node:
         return _answer(workspace, name)
     except NotFound as error:
         near = nearest(name, [*records.versions, *records.runs])
-        raise NotFound(error.what, value=name, fix=f"{near} {error.fix}") from error
+        raise NotFound(error.what, value=name, fix=f"{error.fix}; {near}") from error
 
 
 def _answer(workspace: Workspace, name: str) -> Node:

@@ -27,9 +27,15 @@ def main(folder: Path) -> int:
         _report(folder, error.one_line())
     except Exception as error:  # noqa: BLE001 - whatever the user's code raised is reported as its failure
         traceback.print_exc()
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        _report(folder, f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})")
+        _report(folder, f"{type(error).__name__}: {error} ({_place(error, Path(attempt.code))})")
     return 1
+
+
+def _place(error: Exception, code: Path) -> str:
+    """`file:line` of the innermost frame in the user's code (below the folder `code`), or, where there is none, of the innermost."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((frame for frame in reversed(frames) if Path(frame.filename).is_relative_to(code)), frames[-1])
+    return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
 def _report(folder: Path, message: str) -> None:

@@ -30,7 +30,7 @@ from threading import Lock, Thread
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from bedplate.core.atomic import confined, sync_folder
+from bedplate.core.atomic import confined, sync
 from bedplate.core.errors import BedplateError
 from bedplate.core.journal import JournalWriter
 
@@ -401,7 +401,7 @@ def _write(target: Path, blocks: Iterable[bytes]) -> None:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
-    sync_folder(target.parent)
+    sync(target.parent)
 
 
 def _whole(blocks: Iterable[bytes]) -> bytes:

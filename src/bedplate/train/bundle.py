@@ -22,7 +22,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 
-from bedplate.core.atomic import sync_folder, write_bytes, write_json
+from bedplate.core.atomic import sync, write_bytes, write_json
 from bedplate.core.digest import digest_bytes
 from bedplate.core.errors import CheckpointError, JobError
 from bedplate.core.protocols import Feed
@@ -59,10 +59,10 @@ def save_model(
     manifest = {"format": 1, "files": files, "libraries": libraries, "params": dict(params)}
     data = json.dumps(manifest, indent=1, sort_keys=True).encode()
     write_bytes(beside / MANIFEST_FILE, data)
-    _sync(beside / WEIGHTS_FILE)
+    sync(beside / WEIGHTS_FILE)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
-    sync_folder(folder.parent)
+    sync(folder.parent)
     return digest_bytes(data), manifest
 
 
@@ -136,11 +136,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError("a model's file cannot be read", value=str(path)) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

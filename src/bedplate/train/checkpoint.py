@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from bedplate.core.atomic import confined, sync_folder
+from bedplate.core.atomic import confined, sync
 from bedplate.core.attempt import Attempt
 from bedplate.core.digest import digest_bytes, digest_file
 from bedplate.core.errors import BedplateError, CheckpointError
@@ -65,10 +65,10 @@ def write(folder: Path, position: Position, tree: Mapping[str, Any], tensors: Te
     manifest = json.dumps({"format": 1, "step": position.step, "files": files}, indent=1, sort_keys=True).encode()
     (beside / MANIFEST_FILE).write_bytes(manifest)
     for name in (*files, MANIFEST_FILE):
-        _sync(beside / name)
-    sync_folder(beside)
+        sync(beside / name)
+    sync(beside)
     beside.rename(folder)  # fails where one lies already: a committed checkpoint is never written over
-    sync_folder(folder.parent)
+    sync(folder.parent)
     return digest_bytes(manifest)
 
 
@@ -177,11 +177,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError("a checkpoint's file cannot be read", value=str(path)) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

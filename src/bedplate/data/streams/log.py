@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from threading import RLock
 
-from bedplate.core.atomic import sync_folder, write_bytes, write_json
+from bedplate.core.atomic import sync, write_bytes, write_json
 from bedplate.core.clock import Clock
 from bedplate.core.errors import DataError
 from bedplate.core.protocols import StreamRecord
@@ -197,7 +197,7 @@ def _create(folder: Path, partitions: int) -> None:
             return
         for number in range(partitions):
             write_bytes(folder / f"{number:05d}" / segment_name(0), head_frame(0, {}))
-        sync_folder(folder)
+        sync(folder)
         write_json(folder / "topic.json", {"format": 1, "identity": os.urandom(16).hex(), "partitions": partitions})
 
 

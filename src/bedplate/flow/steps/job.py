@@ -76,12 +76,22 @@ def work(attempt: Attempt) -> int:
 
 
 def checked_params(function: Any, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters, if the function takes them all. Raises JobError naming the nearest for one that it does not take."""
+    """The parameters, if the function takes the run and all of them.
+
+    Raises JobError for a function without arguments, for a parameter that it does not take (naming the nearest), and for one that it lacks.
+    """
     signature = inspect.signature(function).parameters
+    if not signature:
+        name = function.__name__
+        raise JobError("the function takes no argument, but is called with the run", value=name, fix=f"declare it as {name}(run)")
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.values())
     for name in params:
         if name not in signature and not takes_any:
             raise JobError("the function takes no such parameter", value=name, fix=nearest(name, list(signature)[1:]))
+    for each in list(signature.values())[1:]:
+        if each.default is each.empty and each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY) and each.name not in params:
+            fix = f"add `{each.name}` to the job's params, or give it a default"
+            raise JobError("the function needs a parameter that nobody gave", value=each.name, fix=fix)
     return dict(params)
 
 
