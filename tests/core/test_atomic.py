@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.core.atomic import confined, sync_folder, write_bytes, write_json
+from bedplate.core.atomic import confined, sync, write_bytes, write_json
 from bedplate.core.errors import BedplateError
 
 SEED = 20130101
@@ -100,7 +100,7 @@ def test_writers_of_one_file_do_not_disturb_one_another(tmp_path: Path) -> None:
 
 def test_syncing_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        sync_folder(tmp_path / "nowhere")
+        sync(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("relative", ["a", "a/b", "a/../b", ".", "", "a//b/./c", "..a"])

@@ -36,7 +36,7 @@ def test_a_run_records_what_it_is_made_of(world: World) -> None:
     assert made["inputs"] == {"fit.inputs": "fit.inputs@1"}
     assert (made["params"], made["resources"]["cpus"], made["placement"]["world_size"]) == ({"lr": 0.1}, 0.2, 1)
     assert made["spec"]["checkpoint_every_s"] == 30.0 and made["spec"]["max_time_s"] is None
-    assert made["hardware"]["cores"] >= 1 and made["environment"] == environment()
+    assert made["hardware"]["cores"] >= 1 and made["environment"] == environment(world.workspace.state / "environment.json")
     assert made["resume"] is None
 
 
@@ -109,11 +109,11 @@ def test_an_attempt_of_a_function_runs_one_worker_on_the_recorded_code(world: Wo
 
 def test_a_package_that_is_installed_meanwhile_is_in_the_next_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    before = environment()
-    assert environment() == before
+    before = environment(tmp_path / "memory.json")
+    assert environment(tmp_path / "memory.json") == before
     info = tmp_path / "bolts-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bolts\nVersion: 1.0\n")
     os.utime(tmp_path, ns=(2, 2))
-    after = environment()
+    after = environment(tmp_path / "memory.json")
     assert after["packages"] == before["packages"] + 1 and after["lock"] != before["lock"]

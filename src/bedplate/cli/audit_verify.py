@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bedplate.cli.command import AsJson, ProjectFolder, show
-from bedplate.flow.workspace import audit_project
+from bedplate.flow.auditing import audit_project
 
 
 def audit_verify(project: ProjectFolder = Path(), as_json: AsJson = False) -> None:

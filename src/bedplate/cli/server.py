@@ -31,6 +31,10 @@ def server(project: ProjectFolder = Path(), as_json: AsJson = False) -> None:
         signal.signal(number, end)
     with open_workspace(project) as workspace:
         name = workspace.project.name
-        show({"hosts": name, "pid": os.getpid()}, f"hosting the loop of {name}; `bedplate down` or Ctrl-C ends it", as_json)
+        told = {"hosts": name, "pid": os.getpid()}
         since = workspace.records.seq
-        serve_loop(workspace, lambda: not ended.is_set() and not server_stop_requested(workspace, since))
+        serve_loop(
+            workspace,
+            lambda: not ended.is_set() and not server_stop_requested(workspace, since),
+            lambda: show(told, f"hosting the loop of {name}; `bedplate down` or Ctrl-C ends it", as_json),
+        )

@@ -71,8 +71,11 @@ def _driven(workspace: Workspace) -> Iterator[Callable[[], Loop | None]]:
         yield tick
 
 
-def serve_loop(workspace: Workspace, wanted: Callable[[], bool]) -> None:
-    """Host the loop while `wanted()` says so. Raises BedplateError when another live process hosts it."""
+def serve_loop(workspace: Workspace, wanted: Callable[[], bool], begun: Callable[[], None] = lambda: None) -> None:
+    """Host the loop while `wanted()` says so; `begun` is told once that it is hosted.
+
+    Raises BedplateError when another live process hosts it.
+    """
     with hosted(workspace) as loop:
         if loop is None:
             lease = workspace.ledger.lease(LEASE)
@@ -81,6 +84,7 @@ def serve_loop(workspace: Workspace, wanted: Callable[[], bool]) -> None:
                 value=lease.holder if lease else None,
                 fix="stop it first: `bedplate down`",
             )
+        begun()
         while wanted():
             loop.tick()
             workspace.clock.sleep(TICK_S * 3)

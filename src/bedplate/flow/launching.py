@@ -6,13 +6,14 @@ Does not know: engines (the loop hands an attempt to one) or what a step compute
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bedplate.core.atomic import write_json
 from bedplate.core.attempt import Attempt
 from bedplate.core.clock import duration_s
 from bedplate.core.digest import digest
@@ -48,7 +49,7 @@ def run_created(workspace: Workspace, launch: str, planned: PlannedStep, outputs
         "spec": {**step.spec, **_job_settings(job)},
         "inputs": {name: version.ref for name, version in inputs.items()},
         "code": snapshot(workspace.project.root, workspace.code_store, code) if code else None,
-        "environment": environment(),
+        "environment": environment(workspace.state / "environment.json"),
         "hardware": _hardware(facts),
         "placement": planned.placement.to_json(),
         "resources": step.resources.model_dump(mode="json"),
@@ -92,17 +93,19 @@ def _resume(workspace: Workspace, fingerprint: str) -> Mapping[str, Any] | None:
     return ended[-1].state.checkpoint if ended and ended[-1].state.status != "succeeded" else None
 
 
-def environment() -> dict[str, Any]:
-    """The Python environment of this process: interpreter, platform, and the digest of all installed distributions."""
-    folders = tuple((entry, Path(entry).stat().st_mtime_ns) for entry in sys.path if Path(entry).is_dir())
-    packages = _installed(folders)
-    return {"python": platform.python_version(), "platform": platform.platform(), "packages": len(packages), "lock": digest(packages)}
+def environment(memory: Path) -> dict[str, Any]:
+    """The Python environment of this process: interpreter, platform, and the digest of all installed distributions.
 
-
-@lru_cache(maxsize=1)
-def _installed(_folders: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
-    """All distributions; read again (0.1 s) only when a folder's modification time changed, as every installation does to it."""
-    return tuple(sorted({f"{found.name}=={found.version}" for found in importlib.metadata.distributions()}))
+    Reading every distribution takes 0.1 s, so the result is remembered in the file `memory` until the modification time of a folder on the
+    import path changes, as every installation does to it.
+    """
+    folders = [[entry, Path(entry).stat().st_mtime_ns] for entry in sys.path if Path(entry).is_dir()]
+    known = json.loads(memory.read_text()) if memory.exists() else {}
+    if known.get("folders") != folders:
+        packages = sorted({f"{found.name}=={found.version}" for found in importlib.metadata.distributions()})
+        known = {"folders": folders, "packages": len(packages), "lock": digest(packages)}
+        write_json(memory, known)
+    return {"python": platform.python_version(), "platform": platform.platform(), "packages": known["packages"], "lock": known["lock"]}
 
 
 def _hardware(facts: Facts) -> dict[str, Any]:

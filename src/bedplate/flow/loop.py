@@ -19,7 +19,6 @@ from bedplate.core.atomic import write_json
 from bedplate.core.attempt import ATTEMPT_FILE, Identity, is_alive, own_identity
 from bedplate.core.errors import BedplateError, Busy
 from bedplate.core.event import Draft
-from bedplate.core.heads import sign_head
 from bedplate.core.journal import Entry, JournalReader
 from bedplate.core.ledger import Lease
 from bedplate.core.loading import load
@@ -32,7 +31,7 @@ from bedplate.flow.accept import Findings, finished, storable
 from bedplate.flow.facts import Facts, Made, gather
 from bedplate.flow.launching import make_attempt, run_created
 from bedplate.flow.planner import plan_steps, steps_for
-from bedplate.flow.tables import LAUNCHERS, SERIES
+from bedplate.flow.tables import LAUNCHERS, SERIES, SIGNING
 from bedplate.flow.workspace import Workspace
 
 LEASE = "loop"
@@ -80,7 +79,7 @@ class Loop:
 
     def sign(self) -> None:
         """Sign the head of the chain and copy it outside."""
-        sign_head(self.workspace.ledger, self.workspace.settings.home, self.workspace.clock)
+        load(SIGNING, "sign", "function")(self.workspace.ledger, self.workspace.settings.home, self.workspace.clock)
         self.signed_at_s = self.workspace.clock.now()
 
     def _renew(self) -> None:

@@ -26,3 +26,7 @@ WORK: Mapping[str, Entry] = {
 }
 
 SERIES: Mapping[str, Entry] = {"series": Entry("bedplate.models.series:SeriesStore", "the columnar store of metrics")}
+
+SIGNING: Mapping[str, Entry] = {
+    "sign": Entry("bedplate.core.heads:sign_head", "signs the head of the chain; cryptography takes 40 ms to import")
+}

@@ -8,14 +8,12 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bedplate.core.clock import Clock, SystemClock
 from bedplate.core.event import Draft
-from bedplate.core.heads import Audit, audit
 from bedplate.core.ledger import Ledger
 from bedplate.core.project import Project, load_project
 from bedplate.core.record import Records
@@ -77,17 +75,6 @@ def open_workspace(folder: Path, overrides: Mapping[str, str] | None = None, clo
     workspace = Workspace(project, ledger, settings, ticking, Records())
     workspace.refresh()
     return workspace
-
-
-def audit_project(folder: Path) -> Audit:
-    """Verify the ledger of the project in `folder`, without folding it: a ledger that was tampered with may not fold.
-
-    Raises ChainBroken naming what does not fit.
-    """
-    settings = read_settings()
-    project = load_project(folder.resolve(), settings)
-    with closing(Ledger(project.state / "ledger.db", project.name, SystemClock())) as ledger:
-        return audit(ledger, settings.home)
 
 
 def request_launch(workspace: Workspace, mode: str, targets: tuple[str, ...], force: tuple[str, ...] = (), why: str = "") -> str:

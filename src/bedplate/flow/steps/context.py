@@ -1,5 +1,6 @@
 """What every kind of step's work is given: the attempt, its journal, its input versions, and how to report progress and outputs.
 
+It must import quickly: a training's workers wait for it.
 Does not know: what any step does.
 """
 
@@ -7,14 +8,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bedplate.core.attempt import Attempt
 from bedplate.core.clock import SystemClock
 from bedplate.core.journal import JournalWriter
-from bedplate.core.spec import Dataset
 from bedplate.core.versions import Output, Version, VersionKind
 from bedplate.data.streams.log import Log
 
@@ -41,10 +41,6 @@ class StepContext:
     def path(self, name: str) -> Path:
         """Where the bytes of an input version lie."""
         return Path(self.attempt.inputs[name]["path"])
-
-    def dataset(self, values: Mapping[str, Any]) -> Dataset:
-        """A dataset's declaration from a step's spec."""
-        return Dataset.model_validate(dict(values))
 
     def log(self, topic: str) -> Log:
         """The project's embedded stream of that topic."""

@@ -16,7 +16,7 @@ from bedplate.core.atomic import write_json
 from bedplate.core.attempt import Attempt
 from bedplate.core.clock import iso
 from bedplate.core.errors import Busy, NotFound
-from bedplate.core.spec import Inputs
+from bedplate.core.spec import Dataset, Inputs
 from bedplate.data.ingest import ingest_stream
 from bedplate.data.lake import Lake
 from bedplate.data.online import OnlineStore, model_value
@@ -42,7 +42,7 @@ def work(attempt: Attempt) -> int:
     runtime = FunctionRuntime(load_function(attempt.spec["predict"]), version)
     runtime.warm_up(lookup.empty_row())
     answers = _answer_log(step)
-    columns = step.dataset(attempt.spec["spine"]).columns
+    columns = Dataset.model_validate(attempt.spec["spine"]).columns
     key = attempt.spec["spine"]["key"]
     fields = tuple(Field(name, columns.get(name, "string")) for name in key)
     info = EndpointInfo(attempt.step, fields, model.ref, model.digest, attempt.run, attempt.token)

@@ -6,7 +6,7 @@ Does not know: how windows are computed (`data.features`).
 from __future__ import annotations
 
 from bedplate.core.attempt import Attempt
-from bedplate.core.spec import Feature
+from bedplate.core.spec import Dataset, Feature
 from bedplate.data.features import materialize
 from bedplate.data.ingest import read_cut
 from bedplate.data.lake import Lake
@@ -17,7 +17,7 @@ def work(attempt: Attempt) -> int:
     """Compute the view into the attempt's folder. Returns 0."""
     step = StepContext(attempt)
     feature = Feature.model_validate(attempt.spec["feature"])
-    dataset = step.dataset(attempt.spec["dataset"])
+    dataset = Dataset.model_validate(attempt.spec["dataset"])
     cut = step.version(feature.from_)
     table = read_cut(Lake(step.state / "lake"), feature.from_, cut.meta["table_version"], dataset)
     folder = attempt.out / "view"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bedplate.core.attempt import Attempt
 from bedplate.core.errors import DataError
+from bedplate.core.spec import Dataset
 from bedplate.data.ingest import Cut, ingest_file, ingest_stream
 from bedplate.data.lake import Lake
 from bedplate.flow.steps.context import StepContext
@@ -15,7 +16,7 @@ from bedplate.flow.steps.context import StepContext
 def work(attempt: Attempt) -> int:
     """Ingest up to the end that the source had when its writer ended, or has now. Returns 0."""
     step = StepContext(attempt)
-    dataset = step.dataset(attempt.spec["dataset"])
+    dataset = Dataset.model_validate(attempt.spec["dataset"])
     lake = Lake(step.state / "lake")
     if dataset.topic is not None:
         written = attempt.inputs.get(dataset.source)

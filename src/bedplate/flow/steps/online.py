@@ -6,6 +6,7 @@ Does not know: how a value is looked up (`data.online`).
 from __future__ import annotations
 
 from bedplate.core.attempt import Attempt
+from bedplate.core.spec import Dataset
 from bedplate.data.features import open_view
 from bedplate.data.ingest import read_cut
 from bedplate.data.lake import Lake
@@ -17,7 +18,7 @@ def work(attempt: Attempt) -> int:
     """Build the store in the attempt's folder. Returns 0."""
     step = StepContext(attempt)
     lake = Lake(step.state / "lake")
-    datasets = {name: step.dataset(values) for name, values in attempt.spec["datasets"].items()}
+    datasets = {name: Dataset.model_validate(values) for name, values in attempt.spec["datasets"].items()}
     tables = {
         name: (declared, read_cut(lake, name, step.version(name).meta["table_version"], declared)) for name, declared in datasets.items()
     }

@@ -6,7 +6,7 @@ Does not know: how a point-in-time join is done (`data.join`).
 from __future__ import annotations
 
 from bedplate.core.attempt import Attempt
-from bedplate.core.spec import Inputs, Split
+from bedplate.core.spec import Dataset, Inputs, Split
 from bedplate.data.features import open_view
 from bedplate.data.ingest import read_cut
 from bedplate.data.lake import Lake
@@ -18,7 +18,7 @@ def work(attempt: Attempt) -> int:
     """Build the shards in the attempt's folder. Returns 0."""
     step = StepContext(attempt)
     inputs = Inputs.model_validate(attempt.spec["inputs"])
-    datasets = {name: step.dataset(values) for name, values in attempt.spec["datasets"].items()}
+    datasets = {name: Dataset.model_validate(values) for name, values in attempt.spec["datasets"].items()}
     lake = Lake(step.state / "lake")
     tables = {name: read_cut(lake, name, step.version(name).meta["table_version"], dataset) for name, dataset in datasets.items()}
     label = inputs.label.partition(".")[0]
