@@ -27,7 +27,7 @@ def test_every_error_of_the_facade_is_a_bedplate_error() -> None:
 
 def test_another_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'bedplate' has no attribute 'nothing'"):
-        bedplate.nothing  # noqa: B018
+        bedplate.nothing  # noqa: B018 - the access is the test
 
 
 def loaded(statement: str) -> set[str]:

@@ -86,7 +86,7 @@ def test_a_process_that_ended_is_dead_also_before_it_is_reaped() -> None:
 
 @pytest.mark.parametrize("change", [{"boot_id": "another"}, {"start_ticks": 1}, {"pid": 2**22 + 1}])
 def test_another_process_with_the_same_number_is_another(change: dict[str, object]) -> None:
-    assert not is_alive(replace(own_identity(1), **change))  # type: ignore[arg-type]
+    assert not is_alive(replace(own_identity(1), **change))
 
 
 def test_a_process_may_be_called_anything(tmp_path: Path) -> None:

@@ -28,6 +28,6 @@ def test_every_event_that_the_code_drafts_is_in_the_vocabulary() -> None:
 def test_an_event_cannot_be_changed() -> None:
     event = Event(1, 0.0, "step.accepted", 1, "a", None, {}, "0" * 64)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        event.seq = 2  # type: ignore[misc]
+        event.seq = 2
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Draft("step.accepted", "a", {}).kind = "x"  # type: ignore[misc]
+        Draft("step.accepted", "a", {}).kind = "x"

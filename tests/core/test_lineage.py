@@ -91,7 +91,7 @@ def test_a_run_that_was_elsewhere_says_so_itself() -> None:
 def test_code_parameters_and_attempts_are_told() -> None:
     code = {"files": ["fit.py", "net.py"], "snapshot": "a" * 64, "commit": "c0ffee", "dirty": "d" * 64}
     known = records(fit={"code": code, "params": {"lr": 0.1}}, set={"code": {**code, "commit": None, "dirty": None}})
-    known.runs["fit-1"].attempts = [None, None]  # type: ignore[list-item]
+    known.runs["fit-1"].attempts = [None, None]
     facts = trace_run(known, known.runs["fit-1"]).facts
     assert facts["code"] == "fit.py, net.py  snapshot aaaaaaaaaaaa"
     assert facts["commit"] == "c0ffee + uncommitted changes dddddddddddd"

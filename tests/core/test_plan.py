@@ -15,7 +15,7 @@ PAIR = Placement("here", "local", 2, (0, 1), "two devices are free")
 
 
 def step(name: str, kind: str, *needs: str, workers: int = 1) -> Step:
-    return Step(name, kind, needs, {"name": name}, resources=Resources(workers=workers))  # type: ignore[arg-type]
+    return Step(name, kind, needs, {"name": name}, resources=Resources(workers=workers))
 
 
 PLAN = Plan(

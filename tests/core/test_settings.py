@@ -24,7 +24,7 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch,
 
 def test_the_list_of_settings_is_what_is_read() -> None:
     class Recorder(dict[str, str]):
-        def get(self, key: str, default: object = None) -> None:  # type: ignore[override]
+        def get(self, key: str, default: object = None) -> None:
             asked.add(key)
 
     asked: set[str] = set()

@@ -27,7 +27,7 @@ def test_a_source_that_cannot_be_read(source: str) -> None:
 
 def test_what_is_declared_never_changes() -> None:
     with pytest.raises(ValidationError):
-        Dataset(source="a").source = "b"  # type: ignore[misc]
+        Dataset(source="a").source = "b"
 
 
 @pytest.mark.parametrize("name", ["a", "a-b_c", "a1", "a" * 63])

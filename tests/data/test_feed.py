@@ -44,7 +44,7 @@ def labels(batches: list[FeedBatch]) -> list[float]:
 
 def global_batches(feed: ShardFeed, world_size: int, **options: int) -> list[list[float]]:
     """What all ranks together see, batch by batch, in order of rank."""
-    ranks = [list(feed.batches("train", rank=rank, world_size=world_size, **options)) for rank in range(world_size)]  # type: ignore[arg-type]
+    ranks = [list(feed.batches("train", rank=rank, world_size=world_size, **options)) for rank in range(world_size)]
     return [labels(list(parts)) for parts in zip(*ranks, strict=True)]
 
 

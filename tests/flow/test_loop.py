@@ -179,7 +179,7 @@ def test_a_declared_output_that_was_not_written_fails_the_run(world: World) -> N
 def test_no_word_of_a_worker_can_stop_the_loop(world: World, message: str) -> None:
     nan = float("nan")
     told = [(0.1, "metric", {"step": 1, "values": {"loss": nan, "rows": 3.0}}), (0.2, "tag", {"values": {"note": message}})]
-    world.scripts["make"] = lambda _: [*told, (0.3, "checkpoint", {"step": 1, "loss": nan}), ended("failed", "user_error", message)]  # type: ignore[list-item]
+    world.scripts["make"] = lambda _: [*told, (0.3, "checkpoint", {"step": 1, "loss": nan}), ended("failed", "user_error", message)]
     assert world.drive("run", "make").status == "failed"
     run = world.run("make")
     assert run.metrics == {"rows": 3.0}
@@ -274,7 +274,7 @@ def test_a_loop_that_slept_through_its_lease_is_fenced_and_appends_nothing(world
                 request_stop(other, ("make-1",), "stop", "enough")
                 before = other.ledger.head()
                 with pytest.raises(Fenced):
-                    paused._append(world.events("run.created")[0])  # type: ignore[arg-type]
+                    paused._append(world.events("run.created")[0])
                 assert other.ledger.head() == before
                 paused.tick()
         assert other.ledger.head() == before
@@ -392,14 +392,14 @@ def test_a_newer_model_is_served_before_the_replica_of_the_older_one_is_stopped(
 def test_an_endpoint_that_dies_before_it_answers_fails_its_launch(world: World) -> None:
     dies = [(at_s, "process", {"rank": 0, "code": 1}) for at_s in (0.2, 0.6, 1.2)]
     failure = (0.1, "failure", {"failure": "user_error", "message": "no such function", "rank": 0})
-    world.scripts["prices"] = lambda _: [failure, *dies, (1e6, "ended", {"status": "stopped"})]  # type: ignore[list-item]
+    world.scripts["prices"] = lambda _: [failure, *dies, (1e6, "ended", {"status": "stopped"})]
     launch = world.drive("up")
     assert (launch.status, launch.message) == ("failed", "prices-1 failed: no such function")
 
 
 def test_an_endpoint_that_answered_and_died_is_left_to_its_shim(world: World) -> None:
     dies = [(0.9, "process", {"rank": 0, "code": -9})] * 5
-    world.scripts["prices"] = lambda _: [(0.5, "ready", {"port": 8001}), *dies, (1e6, "ended", {"status": "stopped"})]  # type: ignore[list-item]
+    world.scripts["prices"] = lambda _: [(0.5, "ready", {"port": 8001}), *dies, (1e6, "ended", {"status": "stopped"})]
     launch = world.ask("up")
     with world.loop() as loop:
         world.tick(loop, lambda: world.launch(launch).status != "open", step_s=5.0)  # all of it in one reading

@@ -133,7 +133,7 @@ class World:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         name, kind = (attempt.spec["model"], "model") if attempt.kind == "train" else (attempt.step, "table")
-        return [Output(name, kind, digest([name, content]), str(path.relative_to(attempt.state)))]  # type: ignore[arg-type]
+        return [Output(name, kind, digest([name, content]), str(path.relative_to(attempt.state)))]
 
     def _file(self, name: str, content: str) -> Output:
         path = self.folder / name

@@ -41,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 for a failure that is explained, 2 for wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("--help", "-h") or words == ["help"]:
-        print(help_text())  # noqa: T201 - the command line prints
+        print(help_text())
         return 0
     if words[0] == "help":
         words = [*words[1:], "--help"]
     if words[0] == "--version":
-        print(_version())  # noqa: T201
+        print(_version())
         return 0
     name = next((" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in COMMANDS), None)
     return _unknown(words) if name is None else _call(name, words[len(name.split()) :])
@@ -62,11 +62,11 @@ def help_text(group: str = "") -> str:
 def _unknown(words: Sequence[str]) -> int:
     group = any(known.startswith(f"{words[0]} ") for known in COMMANDS)
     if group and words[1:2] in (["--help"], ["-h"]):
-        print(help_text(words[0]))  # noqa: T201
+        print(help_text(words[0]))
         return 0
     typed = " ".join(words[:2]) if group else words[0]
     fix = "options follow the command, see `bedplate --help`" if typed.startswith("-") else nearest(typed, COMMANDS)
-    print(f"error: no such command: {typed!r}; {fix}", file=sys.stderr)  # noqa: T201
+    print(f"error: no such command: {typed!r}; {fix}", file=sys.stderr)
     return 2
 
 
@@ -85,8 +85,8 @@ def _failed(error: BedplateError, as_json: bool) -> int:
     if as_json:
         places = {name: getattr(error, name) for name in ("file", "line", "field") if getattr(error, name, None)}
         told = {"what": error.what, "value": error.value, "fix": error.fix, **places}
-        print(json.dumps({"error": told}, default=str))  # noqa: T201
-    print(f"error: {error.one_line()}", file=sys.stderr)  # noqa: T201
+        print(json.dumps({"error": told}, default=str))
+    print(f"error: {error.one_line()}", file=sys.stderr)
     return 1
 
 

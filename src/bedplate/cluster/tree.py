@@ -51,7 +51,7 @@ def send(process: Process, number: int) -> bool:
     try:
         if start_ticks(process.pid) != process.start_ticks:
             return False
-        signal.pidfd_send_signal(descriptor, number)  # type: ignore[attr-defined, unused-ignore]
+        signal.pidfd_send_signal(descriptor, number)  # type: ignore[attr-defined, unused-ignore] # Linux only
     except (ProcessLookupError, PermissionError):  # it ended just now, or made itself another user's
         return False
     finally:

@@ -52,7 +52,7 @@ class ParquetFile:
             for batch in file.iter_batches(_ROWS, columns=list(shape.columns)):
                 parsed = {name: _parse(batch.column(name), kind) for name, kind in shape.columns.items()}
                 system = system_columns(arrived_at_us, 0, np.arange(done, done + batch.num_rows))
-                fitting = split(shape, parsed, system, lambda rows, batch=batch: _lines(batch, rows))  # type: ignore[misc]
+                fitting = split(shape, parsed, system, lambda rows, batch=batch: _lines(batch, rows))  # type: ignore[misc] # mypy cannot infer a lambda's default
                 done += batch.num_rows
                 yield Batch(fitting.good, fitting.bad, dict.fromkeys(schema.names, batch.num_rows))
 

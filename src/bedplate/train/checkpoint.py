@@ -151,7 +151,7 @@ class CheckpointWriter:
             self._staging[name] = buffer.copy_(tensor, non_blocking=True)
         if not any(tensor.is_cuda for tensor in tensors.values()):
             return None
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call] # torch has no types for it
         event.record()
         return event
 

@@ -131,7 +131,7 @@ class RunContext:
         loss = loss_function(self._model, batch)
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             raise JobError("a loss must be one number", value=getattr(loss, "shape", type(loss).__name__), fix="return its mean")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch has no types for it
         return loss.detach()
 
     def update(self, optimizer: torch.optim.Optimizer, clip: float | None = None) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 import torch._dynamo
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed import TCPStore  # type: ignore[attr-defined] # torch re-exports it untyped
 
 from bedplate.core.attempt import Attempt
 from bedplate.core.journal import JournalWriter
@@ -230,7 +230,7 @@ def _redirect(log: Path) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # both are text files here
 
 
 def _end(rank: _Rank, code: int) -> End:

@@ -55,7 +55,7 @@ def test_a_job_that_begins_again_goes_on_where_its_stream_ended(tmp_path: Path) 
     made = job(tmp_path, rows=5, note="x", stop_at=4)
     with pytest.raises(RuntimeError, match="killed here"):
         work(made)
-    made.spec["params"].pop("stop_at")  # type: ignore[index]
+    made.spec["params"].pop("stop_at")
     assert work(made) == 0
     log = Log(tmp_path / ".bedplate" / "log" / "visits", SystemClock())
     assert [record.value for record in log.read(0, 0, 10)] == [b"0", b"1", b"2", b"3", b"4"], "each once"

@@ -83,7 +83,7 @@ def test_a_function_that_fails_keeps_its_own_error() -> None:
 
 def test_warming_up_calls_once_and_fails_where_the_function_would() -> None:
     calls: list[Sequence[Mapping[str, Any]]] = []
-    FunctionRuntime(lambda _version, rows: calls.append(rows) or [0.0], None).warm_up({"x": None})  # type: ignore[func-returns-value]
+    FunctionRuntime(lambda _version, rows: calls.append(rows) or [0.0], None).warm_up({"x": None})
     assert calls == [[{"x": None}]]
     with pytest.raises(JobError, match="not finite"):
         answering([float("nan")]).warm_up({"x": None})

@@ -88,13 +88,13 @@ def kubernetes() -> Iterator[Kubernetes]:
         servers.enter_context(running(argv, directory, lambda: answers(f"{store}/health")))
         cluster = _credentials(directory, port)
         argv = [apiserver, *_apiserver_flags(directory, store, port)]
-        ready = lambda: cluster.ca.exists() and cluster.has("/api/v1/namespaces/default")  # noqa: E731
+        ready = lambda: cluster.ca.exists() and cluster.has("/api/v1/namespaces/default")  # noqa: E731 - one line, used once as an argument
         servers.enter_context(running(argv, directory, ready, start_s=60))
         common = [f"--kubeconfig={cluster.kubeconfig}", "--leader-elect=false", "--port=0", "--secure-port=0"]
         argv = [controllers, *common, f"--service-account-private-key-file={directory}/accounts.key"]
         # without kubelets there are no heartbeats: the controller that marks silent nodes must not run
         argv += [f"--root-ca-file={cluster.ca}", "--controllers=*,-nodelifecycle"]
-        account = lambda: cluster.has("/api/v1/namespaces/default/serviceaccounts/default")  # noqa: E731
+        account = lambda: cluster.has("/api/v1/namespaces/default/serviceaccounts/default")  # noqa: E731 - one line, used once as an argument
         servers.enter_context(running(argv, directory, account))
         servers.enter_context(running([scheduler, *common], directory, lambda: True))
         wait_until(lambda: _has_token(cluster), "the default service account's token")
