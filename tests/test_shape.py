@@ -35,15 +35,8 @@ ENVIRONMENT = {
 }
 
 # Modules whose tests are not in the file that mirrors them: where those are.
-_WHOLE = "on a project that is up, which takes a while to bring up once: tests/cli/test_whole.py"
-_LIVING = "on runs that are under way: tests/cli/test_detach.py"
 TESTED_ELSEWHERE: dict[str, str] = {
     "flow/auditing.py": "through its command, on ledgers that were tampered with: tests/cli/test_audit_verify.py",
-    "cli/accept.py": "beside the other decision that people take: tests/cli/test_promote.py",
-    **dict.fromkeys(
-        (f"cli/{name}.py" for name in ("ask", "data_history", "explain", "ledger_backup", "lineage", "ps", "runs", "up")), _WHOLE
-    ),
-    **dict.fromkeys((f"cli/{name}.py" for name in ("cancel", "down", "server")), _LIVING),
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

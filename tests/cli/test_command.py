@@ -1,13 +1,13 @@
 """One command's surroundings: tables, pairs, output for people or as JSON."""
 
-from __future__ import annotations
-
 import json
+from typing import Annotated
 
 import pytest
 import typer
 
-from bedplate.cli.command import parse_pairs, run_command, show, table
+from bedplate.cli.command import command_line, parse_pairs, run_command, show, table
+from bedplate.core.errors import NotFound
 
 
 def test_columns_are_aligned_and_nothing_trails() -> None:
@@ -28,6 +28,33 @@ def test_show_prints_text_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "for people\n"
     show({"a": 1}, "for people", as_json=True)
     assert json.loads(capsys.readouterr().out) == {"a": 1}
+
+
+def test_a_command_is_written_as_a_shell_reads_it() -> None:
+    words = command_line("run", ["fit"], {"--set": ["name=a b", "lr=1"], "--force": None})
+    assert words == "bedplate run fit --set 'name=a b' --set lr=1"
+
+
+def test_wrong_usage_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    def needs(reason: Annotated[str, typer.Option()]) -> None: ...
+
+    assert run_command(needs, "x", []) == 2
+    assert capsys.readouterr().err == "error: Missing option '--reason'; see `bedplate x --help`\n"
+
+
+def test_what_the_command_raises_is_left_to_the_caller() -> None:
+    def fails() -> None:
+        raise NotFound("no such thing")
+
+    with pytest.raises(NotFound, match="no such thing"):
+        run_command(fails, "x", [])
+
+
+def test_ctrl_c_is_exit_code_130() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert run_command(interrupted, "x", []) == 130
 
 
 def test_the_exit_code_is_what_the_function_returns() -> None:

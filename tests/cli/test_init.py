@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cli.kit import as_json, bedplate
+import pytest
+
+from cli.kit import as_json, bedplate, refused
 
 SCRIPT = """
 import mlflow
@@ -31,23 +33,44 @@ def test_the_template_runs_and_says_what_to_type_next(tmp_path: Path) -> None:
 
 def test_a_project_that_is_there_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "bedplate.yaml").write_text("project: mine\n")
-    done = bedplate(tmp_path, "init")
-    assert done.returncode == 1
-    assert "there is a project already" in done.stderr
+    assert "there is a project already" in refused(tmp_path, "init")
     assert (tmp_path / "bedplate.yaml").read_text() == "project: mine\n"
 
 
 def test_a_script_that_is_not_there_is_named(tmp_path: Path) -> None:
-    done = bedplate(tmp_path, "init", "--around", "train.py")
-    assert done.returncode == 1
-    assert "train.py" in done.stderr
-    assert not (tmp_path / "bedplate.yaml").exists()
+    (tmp_path / "outside.py").touch()
+    (tmp_path / "project").mkdir()
+    for script in ("train.py", "../outside.py"):
+        said = refused(tmp_path / "project", "init", "--around", script)
+        assert f"there is no such script in the project's folder (got '{script}'). Fix: name a file in {tmp_path / 'project'}" in said
+    assert list((tmp_path / "project").iterdir()) == []
 
 
-def test_a_folder_with_an_odd_name_makes_a_project_with_a_plain_one(tmp_path: Path) -> None:
-    assert as_json(tmp_path, "init", "7 Läufe")["job"] == "hello"
-    assert "project: p-7-l-ufe" in (tmp_path / "7 Läufe" / "bedplate.yaml").read_text()
-    assert bedplate(tmp_path / "7 Läufe", "plan").returncode == 0
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "a project needs a folder (got 'file')" in refused(tmp_path, "init", "file")
+
+
+@pytest.mark.parametrize(("folder", "name"), [("7 Läufe", "p-7-l-ufe"), ("yes", "p-yes"), ("x" * 80, "x" * 63), ("Flights", "flights")])
+def test_a_folder_with_any_name_makes_a_project_that_can_be_planned(tmp_path: Path, folder: str, name: str) -> None:
+    assert as_json(tmp_path, "init", folder)["job"] == "hello"
+    assert as_json(tmp_path / folder, "plan")["project"] == name
+
+
+@pytest.mark.parametrize(
+    ("script", "text", "job"),
+    [("01 it's.py", "print('done')", "j-01-it-s"), ("run.sh", "echo done", "run"), ("tools/go", "#!/bin/sh\necho done", "go")],
+)
+def test_a_script_of_any_name_becomes_a_job_whose_code_is_followed(tmp_path: Path, script: str, text: str, job: str) -> None:
+    (tmp_path / script).parent.mkdir(exist_ok=True)
+    (tmp_path / script).write_text(text)
+    (tmp_path / script).chmod(0o755)
+    assert as_json(tmp_path, "init", "--around", script)["job"] == job
+    done = bedplate(tmp_path, "run", job)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert bedplate(tmp_path, "logs", job).stdout == "1/rank-0: done\n"
+    (tmp_path / script).write_text(f"{text} # changed")
+    assert "its code changed" in bedplate(tmp_path, "plan").stdout
 
 
 def test_a_script_logs_through_the_unmodified_client(tmp_path: Path) -> None:

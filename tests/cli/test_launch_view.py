@@ -8,19 +8,29 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from bedplate.cli.launch_view import summary
 from bedplate.flow.workspace import open_workspace
-from cli.kit import as_json, bedplate, interrupt, processes_of, started, wait_until
-from crash.small_project import write_small_project
+from cli.kit import as_json, bedplate, command, ended, interrupt, processes_of, started, wait_until
+
+HEARS = """
+import signal
+import time
+
+
+def hello(run, **_):
+    signal.signal(signal.SIGINT, lambda *_: print("SIGINT", flush=True))
+    print("here", flush=True)
+    time.sleep(60)
+"""
 
 
 def on_a_terminal(folder: Path, *words: str, until: bytes) -> tuple[bytes, subprocess.Popen[bytes]]:
     """Start a command on a pseudo-terminal; what it wrote until `until` was seen or it ended."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "bedplate.cli.main", *words]
-    process = subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    process = subprocess.Popen(command(*words), cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     seen, end_s = b"", time.monotonic() + 60
     while until not in seen and time.monotonic() < end_s:
@@ -43,6 +53,26 @@ def test_a_terminal_gets_bars_with_counts(hello: Path) -> None:
     assert "━".encode() in seen
 
 
+def test_ctrl_c_on_a_terminal_reaches_the_command_alone(hello: Path) -> None:
+    """The terminal signals its whole foreground group: the run must hear of it from the loop, and write its checkpoint first."""
+    (hello / "hello.py").write_text(HEARS)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(hello)
+        os.execv(sys.executable, command("run", "hello"))
+    wait_until(lambda: "here" in (bedplate(hello, "logs", "hello").stdout))
+    os.write(terminal, b"\x03")
+    seen = b""
+    with suppress(OSError):  # the other end is closed when it has ended
+        while part := os.read(terminal, 65536):
+            seen += part
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    os.close(terminal)
+    assert b"stopping: each run writes a checkpoint first" in seen
+    assert "stopped" in seen.decode()
+    assert "SIGINT" not in bedplate(hello, "logs", "hello").stdout
+
+
 def test_elsewhere_there_is_a_line_for_each_event_and_no_bar(hello: Path) -> None:
     done = bedplate(hello, "run", "hello")
     assert [line.split()[:2] for line in done.stderr.splitlines()] == [["running", "hello-1"], ["succeeded", "hello-1"]]
@@ -60,30 +90,29 @@ def test_a_second_ctrl_c_ends_a_run_that_does_not_heed_the_first(hello: Path) ->
     time.sleep(0.5)
     assert process.poll() is None, "it waits for the run to end"
     interrupt(process)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    code, output = ended(process)
+    assert code == 130, output
     assert "ending at once" in output
     assert as_json(hello, "runs")[0]["status"] == "cancelled"
     assert not processes_of(hello)
 
 
-def test_ctrl_c_writes_a_checkpoint_from_which_the_same_command_goes_on(tmp_path: Path) -> None:
-    folder = write_small_project(tmp_path / "small")
-    slow = (folder / "fit.py").read_text().replace("        loss = run.backward", "        time.sleep(0.05)\n        loss = run.backward")
-    (folder / "fit.py").write_text("import time\n" + slow)
-    (folder / "bedplate.yaml").write_text((folder / "bedplate.yaml").read_text().replace("checkpoint_every: 200ms", "checkpoint_every: 1h"))
-    process = started(folder, "run", "fit")
-    wait_until(lambda: any(run["step"] == "fit" and (run["progress"] or {}).get("done", 0) > 0 for run in as_json(folder, "ps")), 120)
+def test_ctrl_c_writes_a_checkpoint_from_which_the_same_command_goes_on(whole: Path) -> None:
+    words = ("run", "fit", "--set", "epochs=40")
+    process = started(whole, *words)
+    wait_until(lambda: any(run["step"] == "fit" and (run["progress"] or {}).get("done", 0) > 0 for run in as_json(whole, "ps")))
     interrupt(process)
-    output, _ = process.communicate(timeout=90)
-    assert process.returncode == 130, output
-    told = as_json(folder, "explain", "fit-1")
+    code, output = ended(process)
+    assert code == 130, output
+    assert "next: bedplate run fit --set epochs=40   goes on from the last checkpoint" in output
+    stopped = as_json(whole, "runs", "fit")[-1]
+    told = as_json(whole, "explain", stopped["id"])
     stopped_at = int(told["last checkpoint"].split()[1].rstrip(","))
     assert stopped_at > 0
-    done = as_json(folder, "run", "fit")
-    assert [run["step"] for run in done["runs"]] == ["fit"]
-    assert done["runs"][0]["made"]["resume"]["step"] == stopped_at
-    assert done["runs"][0]["outputs"] == ["amount@1"]
+    [run] = as_json(whole, *words)["runs"]
+    assert run["made"]["resume"]["step"] == stopped_at
+    assert run["outputs"][0].startswith("amount@")
+    assert run["params"]["epochs"] == 40
 
 
 def test_the_summary_of_a_failure_names_the_next_commands(hello: Path) -> None:
@@ -91,7 +120,7 @@ def test_the_summary_of_a_failure_names_the_next_commands(hello: Path) -> None:
     bedplate(hello, "run", "hello")
     with open_workspace(hello) as workspace:
         [launch] = workspace.records.launches.values()
-        text = summary(workspace, launch)
+        text = summary(workspace, launch, "bedplate run hello")
     assert "failed in" in text
     assert "ValueError: no (hello.py:2)" in text
     assert text.endswith("next: bedplate explain hello-1\n      bedplate logs hello-1")
@@ -101,7 +130,7 @@ def test_a_killed_foreground_command_loses_nothing(hello: Path) -> None:
     process = started(hello, "run", "hello", "--set", "seconds=2")
     wait_until(lambda: bool(as_json(hello, "ps")))
     process.kill()
-    process.communicate(timeout=30)
+    ended(process)
     done = bedplate(hello, "run", "hello", "--set", "seconds=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [run["id"] for run in as_json(hello, "runs")] == ["hello-1"], "the run was adopted, not started again"

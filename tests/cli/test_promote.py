@@ -1,36 +1,29 @@
-"""`bedplate promote` and `bedplate accept`: decisions that people take need a reason and are recorded."""
+"""`bedplate promote`: an alias moved by hand, for a reason that is recorded; an older version rolls back."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from cli.kit import as_json, bedplate
+from cli.kit import as_json, bedplate, refused
 
 
-def test_promote_names_what_is_wrong_and_changes_nothing(whole: Path) -> None:
-    before = as_json(whole, "lineage", "amount@production")["title"]
-    for words, said in (
-        (["amount@99", "--reason", "x"], "no such version"),
-        (["visits@1", "--reason", "x"], "the project declares no such model"),
-        (["amount@1", "--reason", " "], "a decision needs a reason"),
-    ):
-        done = bedplate(whole, "promote", *words)
-        assert done.returncode == 1
-        assert said in done.stderr
+def test_an_alias_moves_and_moves_back(whole: Path, experiment: str) -> None:
+    try:
+        done = as_json(whole, "promote", experiment, "--reason", "to see it served")
+        assert done == {"version": experiment, "alias": "production"}
+        assert as_json(whole, "lineage", "amount@production")["title"].startswith(f"model {experiment}")
+        [*_, endpoint] = as_json(whole, "plan", "amounts")["steps"]
+        assert (endpoint["verdict"], endpoint["why"]) == ("run", "amount changed since amounts-1")
+    finally:
+        done = bedplate(whole, "promote", "amount@1", "--reason", "it was better")
+    assert done.stdout == "amount@production is amount@1 now\n\nnext: bedplate up\n"
+    assert as_json(whole, "plan", "amounts")["steps"][-1]["verdict"] == "fresh"
+
+
+def test_what_is_wrong_is_named_and_nothing_moves(whole: Path) -> None:
+    assert "no such version (got 'amount@99'). Fix: amount has versions 1 to" in refused(whole, "promote", "amount@99", "--reason", "x")
+    assert "no version of that name (got 'amuont@1'). Fix: did you mean 'amount'" in refused(whole, "promote", "amuont@1", "--reason", "x")
+    assert "the project declares no such model (got 'visits')" in refused(whole, "promote", "visits@1", "--reason", "x")
+    assert "a decision needs a reason" in refused(whole, "promote", "amount@1", "--reason", " ")
     assert bedplate(whole, "promote", "amount@1").returncode == 2, "the reason is not optional"
-    assert as_json(whole, "lineage", "amount@production")["title"] == before
-
-
-def test_accept_makes_a_changed_step_count_as_made(hello: Path) -> None:
-    bedplate(hello, "run", "hello")
-    (hello / "hello.py").write_text((hello / "hello.py").read_text() + "\n# a comment\n")
-    assert as_json(hello, "plan")["steps"][0]["verdict"] == "run"
-    assert as_json(hello, "accept", "hello", "--reason", "a comment, nothing else")["run"] == "hello-1"
-    [step] = as_json(hello, "plan")["steps"]
-    assert (step["verdict"], step["why"]) == ("fresh", "accepted as made by hello-1")
-
-
-def test_accept_of_a_step_that_was_never_made_is_refused(hello: Path) -> None:
-    done = bedplate(hello, "accept", "hello", "--reason", "x")
-    assert done.returncode == 1
-    assert "the step was never made" in done.stderr
+    assert as_json(whole, "lineage", "amount@production")["title"].startswith("model amount@1")

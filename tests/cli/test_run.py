@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from cli.kit import as_json, bedplate, interrupt, started, wait_until
+from cli.kit import as_json, bedplate, ended, interrupt, is_running, refused, started, wait_until
+
+APPEND = """
+import time
+
+
+def hello(run):
+    stream = run.stream("ticks")
+    for tick in range(stream.written, 40):
+        stream.append([str(tick).encode()])
+        print(tick, flush=True)
+        time.sleep(0.05)
+"""
+
+DIES_ONCE = """
+import os
+import signal
+
+
+def hello(run, **_):
+    mark = run.root / "died"
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def test_again_runs_nothing_and_a_parameter_runs_anew(hello: Path) -> None:
@@ -40,31 +65,67 @@ def test_a_parameter_that_the_function_does_not_take_names_the_nearest(hello: Pa
 
 
 def test_an_unknown_target_starts_nothing(hello: Path) -> None:
-    done = bedplate(hello, "run", "helo")
-    assert done.returncode == 1
-    assert "did you mean 'hello'" in done.stderr
+    assert "no such target (got 'helo'). Fix: did you mean 'hello'?" in refused(hello, "run", "helo")
+    assert as_json(hello, "ps", "--all") == []
 
 
 def test_run_refuses_what_only_up_may_move(whole: Path) -> None:
     for target in ("amount", "amounts"):
-        done = bedplate(whole, "run", target)
-        assert done.returncode == 1
-        assert f"bedplate up {target}" in done.stderr
+        assert f"`bedplate up {target}` to promote and serve" in refused(whole, "run", target)
 
 
-def test_an_experiment_makes_a_version_and_leaves_production(whole: Path) -> None:
-    before = as_json(whole, "lineage", "amount@production")["title"]
-    done = as_json(whole, "run", "fit", "--set", "epochs=1")
-    assert done["runs"][0]["outputs"] == ["amount@2"]
-    assert as_json(whole, "lineage", "amount@production")["title"] == before
+def test_an_experiment_makes_a_version_and_leaves_production(whole: Path, experiment: str) -> None:
+    assert experiment != "amount@1"
+    assert as_json(whole, "lineage", "amount@production")["title"].startswith("model amount@1")
 
 
-def test_ctrl_c_stops_a_run_and_the_launch(hello: Path) -> None:
-    process = started(hello, "run", "hello", "--set", "seconds=60")
-    wait_until(lambda: bool(as_json(hello, "ps")) and as_json(hello, "ps")[0]["status"] == "running")
+def test_ctrl_c_stops_a_run_and_names_the_command_that_goes_on(hello: Path) -> None:
+    process = started(hello, "run", "hello", "--set", "seconds=60", "--set", "name=a b")
+    wait_until(lambda: is_running(hello))
     interrupt(process)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    code, output = ended(process)
+    assert code == 130, output
     assert "stopping" in output
-    assert "next: bedplate run hello" in output
+    assert "next: bedplate run hello --set seconds=60 --set 'name=a b'   goes on from the last checkpoint" in output
     assert as_json(hello, "ps") == []
+
+
+def test_a_stopped_job_goes_on_where_its_stream_ends(hello: Path) -> None:
+    (hello / "hello.py").write_text(APPEND)
+    (hello / "bedplate.yaml").write_text("project: hello\njobs:\n  hello: {function: hello.py:hello, outputs: [log://ticks]}\n")
+    process = started(hello, "run", "hello")
+    wait_until(lambda: is_running(hello) and len(bedplate(hello, "logs", "hello").stdout.splitlines()) > 5)
+    interrupt(process)
+    assert ended(process)[0] == 130
+    first = [int(line.split()[-1]) for line in bedplate(hello, "logs", "hello-1").stdout.splitlines()]
+    assert len(first) < 40
+    done = as_json(hello, "run", "hello")
+    assert done["runs"][0]["outputs"] == ["log://ticks@1"]
+    second = [int(line.split()[-1]) for line in bedplate(hello, "logs", "hello-2").stdout.splitlines()]
+    assert first + second == list(range(40))
+    assert as_json(hello, "lineage", "log://ticks@1")["facts"]["offsets"] == {"0": 40}
+
+
+def test_a_killed_worker_is_started_again_and_that_is_told(hello: Path) -> None:
+    (hello / "hello.py").write_text(DIES_ONCE)
+    done = bedplate(hello, "run", "hello")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "running    hello-1  attempt 2: rank 0 was killed by SIGKILL" in done.stderr
+    assert [attempt["status"] for attempt in as_json(hello, "runs")[0]["attempts"]] == ["failed", "succeeded"]
+
+
+def test_what_fails_before_the_first_step_is_not_called_up_to_date(hello: Path) -> None:
+    (hello / "hello.py").unlink()
+    done = bedplate(hello, "run", "hello")
+    assert done.returncode == 1
+    assert done.stdout.startswith("nothing was run\n\nfailed in ")
+    assert "a file of code is missing (got 'hello.py'). Fix: create it in " in done.stdout
+
+
+def test_json_is_all_that_is_printed_and_a_failure_is_in_it(hello: Path) -> None:
+    (hello / "hello.py").write_text("def hello():\n    pass\n")
+    done = bedplate(hello, "run", "hello", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    told = json.loads(done.stdout)
+    assert told["status"] == "failed"
+    assert "the function takes no argument, but is called with the run (got 'hello')" in told["message"]

@@ -62,5 +62,13 @@ def test_a_version_promoted_by_hand_names_who_and_why(world: World) -> None:
 
 def test_what_nothing_is_called_is_not_found(world: World) -> None:
     world.drive("run", "make")
-    with pytest.raises(NotFound, match="no answer, version or run of that name"):
+    with pytest.raises(NotFound, match=r"no answer, version or run of that name.*'make-1'"):
+        lineage(world.workspace, "make-2")
+    with pytest.raises(NotFound, match="no version of that name"):
         lineage(world.workspace, "make@9")
+
+
+def test_a_step_s_name_is_that_of_its_newest_run(world: World) -> None:
+    world.drive("run", "make")
+    world.drive("run", "make", force=("make",))
+    assert lineage(world.workspace, "make").title == lineage(world.workspace, "make-2").title
