@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,12 @@ import pytest
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="kills of the crash sweep (make soak: 200)")
     parser.addoption("--crash-seed", type=int, default=20130101, help="seed of the crash sweep")
+
+
+def pytest_configure() -> None:
+    """A suite that a shell starts in the background has Ctrl-C ignored, and so would every process that it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
