@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,19 @@ TABLE = {
 def needs_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "needs_ray.py").write_text("import ray_that_is_not_installed\nclass Engine: ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_collection_is_on_again_after_a_load_and_after_a_failed_one(enabled: bool, needs_ray: None) -> None:
+    gc.enable() if enabled else gc.disable()
+    try:
+        load(TABLE, "clock", "clock")
+        after = gc.isenabled()
+        with pytest.raises(Unavailable):
+            load(TABLE, "ray", "engine")
+        assert (after, gc.isenabled()) == (enabled, enabled)
+    finally:
+        gc.enable()
 
 
 def test_what_a_row_names() -> None:

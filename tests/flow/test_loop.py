@@ -365,14 +365,20 @@ def test_a_step_waits_for_the_cores_that_another_takes(world: World) -> None:
     assert world.ran(launch) == ["make"]
 
 
-def test_a_run_that_is_stopped_before_its_start_never_starts(world: World) -> None:
+def test_a_run_that_is_stopped_before_its_start_never_starts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     launch = world.ask("run", "make")
-    with world.loop() as loop:
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt), world.loop() as loop:
+        killed.setattr("bedplate.flow.loop.make_attempt", _killed)
         loop.tick()
-        assert world.run("make").status == "pending"
+    assert world.run("make").status == "pending"
+    with world.loop() as loop:
         request_stop(world.workspace, ("make-1",), "stop", "")
         world.tick(loop, lambda: world.launch(launch).status != "open")
     assert (world.run("make").status, world.launch(launch).status, world.sim.submitted) == ("stopped", "stopped", [])
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 # -- endpoints ------------------------------------------------------------------------------------------------------------------------

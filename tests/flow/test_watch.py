@@ -19,8 +19,6 @@ def test_progress_and_the_newest_metrics_are_shown_until_the_run_ends(world: Wor
     watch = Watch(world.workspace)
     with world.loop() as loop:
         loop.tick()
-        assert watch.progress() == [Progress("make-1", "make", "pending")]
-        loop.tick()
         assert watch.progress() == [Progress("make-1", "make", "running")], "what it is now, also when it has said nothing yet"
         world.tick(loop, lambda: any(moment.note for moment in watch.progress()))
         assert watch.progress() == [Progress("make-1", "make", "running", 3, 9, "rows", "accuracy 0.1235  loss 2")]

@@ -5,8 +5,10 @@ Does not know: which tables there are; `flow` and `cli` hold them.
 
 from __future__ import annotations
 
+import gc
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +34,24 @@ def load(table: Mapping[str, Entry], name: str, noun: str) -> Any:
         raise NotFound(f"no such {noun}", value=name, fix=nearest(name, table))
     module, _, attribute = entry.target.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        with _collection_paused():
+            return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if entry.extra is None or (error.name or "").startswith("bedplate"):
             raise
         raise missing_extra(f"{noun} {name!r}", entry.extra, error) from error
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """No garbage collection while modules are imported: it finds nothing there, and takes 0.6 of the 2.9 s of torch with torch._dynamo."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def missing_extra(needer: str, extra: str, error: ModuleNotFoundError) -> Unavailable:

@@ -74,6 +74,9 @@ class Loop:
             self._follow(run)
         for launch in records.open_launches():
             self._drive(launch)
+        for run in self.workspace.records.live():
+            if not run.state.live:
+                self._follow(run)  # what was just created starts in this tick, not in the next
         if self.workspace.clock.now() - self.signed_at_s > SIGN_S:
             self.sign()
 

@@ -25,7 +25,8 @@ from bedplate.core.versions import Output
 from bedplate.train.arguments import call_arguments
 from bedplate.train.bundle import save_model
 from bedplate.train.distributed import Group
-from bedplate.train.loop import Batch, Keeper, Pass, TrainingLoop, bare
+from bedplate.train.keeper import Keeper, bare
+from bedplate.train.loop import Batch, Pass, TrainingLoop
 from bedplate.train.metrics import MetricBuffer
 from bedplate.train.notice import StopNotice
 from bedplate.train.preprocess import ColumnEncoder, Columns, Preprocessing, Signature, fit
