@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bedplate.core.clock import SimClock
-from bedplate.core.errors import Busy, ChainBroken, Fenced, LedgerError, NotFound
+from bedplate.core.errors import Busy, ChainBroken, Fenced, LedgerError, NotFound, Outrun
 from bedplate.core.event import SCHEMA, Draft
 from bedplate.core.heads import audit
 from bedplate.core.ledger import Head, Ledger
@@ -75,6 +75,14 @@ def test_what_is_appended_is_read_back(ledger: Ledger, clock: SimClock) -> None:
     assert list(ledger.read(after=2)) == []
     assert ledger.head() == Head(2, second.digest)
     assert (ledger.digest_at(1), ledger.digest_at(3)) == (first.digest, None)
+
+
+def test_what_was_decided_on_an_older_state_is_refused_whole(ledger: Ledger) -> None:
+    (first,) = ledger.append([Draft("launch.requested", "run-1", {})])
+    ledger.append([Draft("launch.finished", "run-1", {})], after=first.seq)
+    with pytest.raises(Outrun, match="decide again: this was decided after event 1"):
+        ledger.append([Draft("launch.requested", "run-2", {}), Draft("launch.requested", "run-3", {})], after=first.seq)
+    assert [event.subject for event in ledger.read()] == ["run-1", "run-1"]
 
 
 def test_a_key_is_appended_once(ledger: Ledger) -> None:

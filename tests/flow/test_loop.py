@@ -18,8 +18,12 @@ from bedplate.core.attempt import Attempt, boot_id, own_identity
 from bedplate.core.errors import Fenced
 from bedplate.core.heads import audit
 from bedplate.core.journal import JournalWriter
+from bedplate.core.record import RunRecord
+from bedplate.flow import loop as loop_module
 from bedplate.flow.loop import LEASE, LEASE_S, Loop, hosted
-from bedplate.flow.workspace import open_workspace, request_launch, request_stop
+from bedplate.flow.moving import promote
+from bedplate.flow.stopping import bring_down
+from bedplate.flow.workspace import Workspace, open_workspace, request_launch, request_stop
 from flow.world import SHOP, STEPS, HereLauncher, Told, World, checkpoint, ended
 
 
@@ -375,6 +379,44 @@ def test_a_run_that_is_stopped_before_its_start_never_starts(world: World, monke
         request_stop(world.workspace, ("make-1",), "stop", "")
         world.tick(loop, lambda: world.launch(launch).status != "open")
     assert (world.run("make").status, world.launch(launch).status, world.sim.submitted) == ("stopped", "stopped", [])
+
+
+def test_a_promotion_by_hand_while_a_gate_ends_is_not_overrun(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.drive("up")
+    world.contents["fit"] = "2"
+    launch = world.ask("up", force=("fit",))
+    meanwhile = open_workspace(world.folder, clock=world.clock)
+    decide = loop_module.finished
+
+    def slowly(workspace: Workspace, run: RunRecord, *rest: Any) -> Any:
+        drafts = decide(workspace, run, *rest)
+        if run.step == "price" and meanwhile.refresh().alias("price", "production") == 1:
+            promote(meanwhile, "price@2", "it is better, I looked")
+        return drafts
+
+    monkeypatch.setattr(loop_module, "finished", slowly)
+    with world.loop() as loop:
+        world.tick(loop, lambda: world.launch(launch).status != "open")
+    meanwhile.close()
+    assert "production moved" in world.launch(launch).message
+    assert [event.payload["version"] for event in world.events("alias.moved")] == [1, 2]
+
+
+def test_no_run_is_created_for_a_launch_that_is_brought_down_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = world.ask("run", "make", "other")
+    create = loop_module.run_created
+
+    def slowly(workspace: Workspace, *rest: Any) -> Any:
+        draft = create(workspace, *rest)
+        if world.launch(launch).status == "open":
+            bring_down(other, lambda _: None)
+        return draft
+
+    monkeypatch.setattr(loop_module, "run_created", slowly)
+    with open_workspace(world.folder, clock=world.clock) as other, world.loop() as loop:
+        loop.tick()
+        loop.tick()
+    assert (world.ran(launch), world.sim.submitted) == ([], [])
 
 
 def _killed(*_: object) -> None:

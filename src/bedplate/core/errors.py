@@ -5,7 +5,8 @@
     |- DataError           data does not fit what was declared (a missing column, an unreadable file)
     |- LedgerError         the ledger cannot be opened or written
     |  |- ChainBroken      an event was changed, dropped or reordered
-    |  `- Fenced           a writer whose token is no longer current tried to write
+    |  |- Fenced           a writer whose token is no longer current tried to write
+    |  `- Outrun           others appended after the state that a decision was made on
     |- NotFound            a run, version, answer or name that is not there
     |- Busy                somebody else holds what this command needs
     |- Unavailable         an engine, a server or an optional package is missing
@@ -85,6 +86,10 @@ class ChainBroken(LedgerError):
 
 class Fenced(LedgerError):
     """A writer whose token is no longer current tried to write."""
+
+
+class Outrun(LedgerError):
+    """Others appended after the state that a decision was made on: look again, and decide again."""
 
 
 class NotFound(BedplateError):

@@ -20,7 +20,7 @@ from typing import Any
 
 from bedplate.core.clock import Clock
 from bedplate.core.digest import canonical, digest_bytes
-from bedplate.core.errors import Busy, ChainBroken, Fenced, LedgerError, NotFound
+from bedplate.core.errors import Busy, ChainBroken, Fenced, LedgerError, NotFound, Outrun
 from bedplate.core.event import KINDS, SCHEMA, Draft, Event
 
 _TABLES = """
@@ -120,16 +120,19 @@ class Ledger:
                 self._database.execute("ROLLBACK")
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
-    def append(self, drafts: Sequence[Draft], lease: Lease | None = None) -> list[Event]:
+    def append(self, drafts: Sequence[Draft], lease: Lease | None = None, after: int | None = None) -> list[Event]:
         """Append all of `drafts` in one transaction, or none; drafts whose key is there already are left out.
 
-        With a `lease`, raises Fenced when its token is no longer the current one. Raises LedgerError for an unknown kind.
+        With a `lease`, raises Fenced when its token is no longer the current one; with `after`, the number of the event that they were
+        decided on, Outrun when there are newer ones. Raises LedgerError for an unknown kind.
         """
         appended: list[Event] = []
         with self._locked():
             if lease is not None:
                 self._check(lease)
             head = self.head()
+            if after is not None and head.seq != after:
+                raise Outrun("the ledger has newer events", value=head.seq, fix=f"decide again: this was decided after event {after}")
             for draft in drafts:
                 event = self._link(draft, head)
                 if event is not None:

@@ -17,7 +17,7 @@ from typing import Any
 from bedplate.cluster.place import fits
 from bedplate.core.atomic import write_json
 from bedplate.core.attempt import ATTEMPT_FILE, Identity, is_alive, own_identity
-from bedplate.core.errors import BedplateError, Busy
+from bedplate.core.errors import BedplateError, Busy, Fenced, Outrun
 from bedplate.core.event import Draft
 from bedplate.core.journal import Entry, JournalReader
 from bedplate.core.ledger import Lease
@@ -90,8 +90,8 @@ class Loop:
             self.lease = self.workspace.ledger.renew(self.lease, LEASE_S)
             self.renewed_at_s = self.workspace.clock.now()
 
-    def _append(self, *drafts: Draft) -> None:
-        self.workspace.ledger.append([replace(draft, payload=storable(draft.payload)) for draft in drafts], self.lease)
+    def _append(self, *drafts: Draft, after: int | None = None) -> None:
+        self.workspace.ledger.append([replace(draft, payload=storable(draft.payload)) for draft in drafts], self.lease, after)
         self.workspace.refresh()
 
     def _launcher(self, name: str) -> Launcher:
@@ -194,13 +194,17 @@ class Loop:
 
     def _end(self, run: RunRecord, watched: Watched, ended: dict[str, Any]) -> None:
         draft = Draft("attempt.ended", run.id, ended, key=f"{run.id}/{watched.token}/ended")
-        _, commands = advance(run.state, draft)
-        drafts = [draft]
-        for command in commands:
-            if isinstance(command, Finish):
-                drafts += finished(self.workspace, run, command, watched.findings)
-        self._append(*drafts)
-        del self.watched[run.id]
+        while run.id in self.watched:
+            seq = self.workspace.records.seq
+            drafts = [draft]
+            for command in advance(self.workspace.records.runs[run.id].state, draft)[1]:
+                if isinstance(command, Finish):
+                    drafts += finished(self.workspace, run, command, watched.findings)
+            try:
+                self._append(*drafts, after=seq)  # what a gate decides holds for the production that it saw
+                del self.watched[run.id]
+            except Outrun:
+                self.workspace.refresh()
 
     # -- one launch ---------------------------------------------------------------------------------------------------------------
 
@@ -221,9 +225,11 @@ class Loop:
             plan = plan_steps(workspace.project.name, launch.targets, steps, facts, launch.force)
             self.plans[launch.id] = (seq, plan)
             self._push(workspace, launch, plan, facts)
+        except (Busy, Fenced):
+            raise
+        except Outrun:
+            self.workspace.refresh()  # and the next tick plans with what is new
         except BedplateError as error:
-            if isinstance(error, Busy):
-                raise
             if self._under_way(launch):  # they end first; what they append is the next reason to look here
                 self.plans[launch.id] = (seq, self.plan_of(launch))
             else:
@@ -267,8 +273,11 @@ class Loop:
         for planned in plan.steps:
             if planned.verdict != "run" or (planned.step.name, planned.fingerprint) in facts.active:
                 continue
+            if self.workspace.records.launches[launch.id].status != "open":
+                return
             if fits(running, planned.step.resources, facts.pools[0]):
-                self._append(run_created(workspace, launch.id, planned, made, facts))
+                seq = self.workspace.records.seq
+                self._append(run_created(workspace, launch.id, planned, made, facts), after=seq)
                 running.append(planned.step.resources)
 
     def _retire(self, plan: Plan) -> bool:
