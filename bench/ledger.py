@@ -11,7 +11,7 @@ from bedplate.core.event import Draft
 from bedplate.core.ledger import Ledger
 from bench.table import Row
 
-SINGLE, BATCHES, BATCH = 500, 200, 100
+SINGLE, BATCHES, BATCH = 500, 1000, 100
 
 
 def rows() -> list[Row]:
