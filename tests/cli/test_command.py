@@ -42,6 +42,14 @@ def test_wrong_usage_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "error: Missing option '--reason'; see `bedplate x --help`\n"
 
 
+def test_wrong_usage_of_a_command_asked_for_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    def needs(reason: Annotated[str, typer.Option()], as_json: Annotated[bool, typer.Option("--json")] = False) -> None: ...
+
+    assert run_command(needs, "x", ["--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"error": {"what": "Missing option '--reason'", "value": None, "fix": "see `bedplate x --help`"}}
+
+
 def test_what_the_command_raises_is_left_to_the_caller() -> None:
     def fails() -> None:
         raise NotFound("no such thing")

@@ -15,7 +15,7 @@ def test_it_tells_each_step_as_it_happens(up: tuple[Path, Path, str]) -> None:
 
 
 def test_it_sums_up_what_it_made_and_what_to_type_next(up: tuple[Path, Path, str]) -> None:
-    assert "1 rows in quarantine" in up[2]
+    assert "1 row in quarantine" in up[2]
     assert "promoted: rmse <= mean_rmse * 2 holds" in up[2]
     assert "next: bedplate ask amounts id=VALUE\n" in up[2]
 

@@ -33,7 +33,10 @@ def run_command(function: Callable[..., Any], name: str, words: Sequence[str]) -
         shown = getattr(error, "format_message", None)  # typer's usage errors carry their own text
         if shown is None:
             raise
-        typer.echo(f"error: {shown().rstrip('.')}; see `bedplate {name} --help`", err=True)
+        what, fix = shown().rstrip("."), f"see `bedplate {name} --help`"
+        if "--json" in words:
+            typer.echo(json.dumps({"error": {"what": what, "value": None, "fix": fix}}))
+        typer.echo(f"error: {what}; {fix}", err=True)
         return 2
     return int(result or 0)
 

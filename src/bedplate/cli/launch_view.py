@@ -124,7 +124,7 @@ def _notes(workspace: Workspace, run: RunRecord) -> str:
     for ref in run.outputs:
         quarantined = workspace.records.version(ref).meta.get("quarantined")
         if quarantined:
-            notes.append(f"{quarantined} rows in quarantine")
+            notes.append(f"{quarantined} row{'' if quarantined == 1 else 's'} in quarantine")
     evaluation = workspace.records.evaluations.get(run.step, {})
     if evaluation.get("run") == run.id:
         notes.append(str(evaluation["decision"]["why"]))
