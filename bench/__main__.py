@@ -15,7 +15,7 @@ from bench.table import Row, text
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "flights"
 IN_ONE_PROJECT = ("flights", "startup")  # these measure the same project, brought up once
-BENCHES = (*IN_ONE_PROJECT, "first_step", "ledger", "spot")  # each other name is a module with `rows()`
+BENCHES = (*IN_ONE_PROJECT, "first_step", "ledger", "spot", "packing")  # each other name is a module with `rows()`
 
 
 def main(names: list[str]) -> None:
