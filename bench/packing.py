@@ -1,7 +1,8 @@
 """Accelerators that nobody can use when a cluster is full: 1,213 nodes of a public trace, pods drawn from its mix until 130% are asked for.
 
 The traces lie beside the checkout (../shared/traces) or where BEDPLATE_TRACES says. Ours is fragmentation gradient descent as published
-(ATC'23). Damping the mix of pods, or weighing it by demand, changed the result by less than two seeds differ (0.3 points), so neither is done.
+(ATC'23). Damping the mix of pods, or weighing it by demand, changed the result by less than two seeds differ (0.3 points), so
+neither is done.
 """
 
 from __future__ import annotations
