@@ -28,6 +28,8 @@ bench: .venv/.ready-test
 
 soak: .venv/.ready-test
 	$(BIN)/python -m pytest tests/crash -m crash --kills 200 -s --timeout 7200
+	$(BIN)/python tests/data/test_agreement.py 0 10000
+	$(BIN)/python -m pytest tests/train/checkpoints/test_kills.py --save-kills 500 --flips 200 -s --timeout 3600
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

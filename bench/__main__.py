@@ -15,7 +15,22 @@ from bench.table import Row, text
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "flights"
 IN_ONE_PROJECT = ("flights", "startup")  # these measure the same project, brought up once
-BENCHES = (*IN_ONE_PROJECT, "first_step", "ledger", "spot", "packing")  # each other name is a module with `rows()`
+BENCHES = (
+    *IN_ONE_PROJECT,
+    "checkpoints",
+    "first_step",
+    "features_join",
+    "features_online",
+    "first_step_ray",
+    "recovery",
+    "step_time",
+    "ledger",
+    "spot",
+    "packing",
+    "doctor",
+    "feed",
+    "planner",
+)  # each other name is a module with `rows()`
 
 
 def main(names: list[str]) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="kills of the crash sweep (make soak: 200)")
+    parser.addoption("--save-kills", type=int, default=20, help="kills in the middle of saving a checkpoint (make soak: 500)")
+    parser.addoption("--flips", type=int, default=30, help="bits flipped in checkpoints (make soak: 200)")
     parser.addoption("--crash-seed", type=int, default=20130101, help="seed of the crash sweep")
 
 

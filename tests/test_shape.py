@@ -31,11 +31,12 @@ ENGINE_LIBRARIES = {"ray", "kubernetes", "pyspark", "confluent_kafka", "vllm", "
 ENVIRONMENT = {
     "core/settings.py": "the one place where settings are read",
     "train/distributed.py": "a rank is told by torchrun's environment where to meet the others",
-    "train/ranks.py": "torchrun's environment of a rank is set here, in the process that becomes it",
+    "train/forking.py": "torchrun's environment of a rank is set here, in the process that becomes it",
 }
 
 # Modules whose tests are not in the file that mirrors them: where those are.
 TESTED_ELSEWHERE: dict[str, str] = {
+    "data/online/protocol.py": "by the suite that every database passes: tests/data/engines/test_conformance.py",
     "flow/auditing.py": "through its command, on ledgers that were tampered with: tests/cli/test_audit_verify.py",
 }
 

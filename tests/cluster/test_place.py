@@ -90,6 +90,14 @@ def test_too_few_accelerators_is_refused_with_the_fix() -> None:
     )
 
 
+def test_accelerators_of_a_type_are_those_whose_model_names_it() -> None:
+    assert placed(Resources(accelerators="h200:2"), pool_of(accelerators=2)).accelerators == (0, 1)
+    assert placed(Resources(accelerators="v5e:0..8"), pool_of(accelerators=2)).accelerators == ()
+    said = refused(Resources(accelerators="v5e:8"), pool_of(accelerators=8))
+    assert "1 worker with 8 each, of type v5e" in said
+    assert "pool 'local' has 0; ask for a range such as v5e:0..8" in said
+
+
 def test_more_memory_than_there_is_is_refused_with_the_fix() -> None:
     assert refused(Resources(workers=3, memory_gb=6), pool_of(memory_gb=16)) == (
         "step 'fit' does not fit in memory (got '3 workers of 6 GB'). Fix: ask for less: pool 'local' has 16.0 GB"
@@ -149,3 +157,11 @@ def test_what_starts_together_never_takes_more_than_there_is(wanted: list[Resour
         assert sum(resources.workers * resources.memory_gb for resources in running) <= 16
         given = [device for resources in running for device in placed(resources, pool).accelerators]
         assert len(given) == len(set(given)), "no device is given to two steps"
+
+
+@pytest.mark.parametrize(("cores", "cpus", "workers"), [(1, 1.0, 2), (4, 1.0, 4), (64, 1.0, 8), (4, 0.5, 8), (10, 4.0, 2)])
+def test_a_range_of_workers_takes_as_many_as_there_are_cores_for(cores: int, cpus: float, workers: int) -> None:
+    wanted = Resources.model_validate({"workers": "2..8", "cpus": cpus})
+    assert wanted.worker_range() == (2, 8)
+    assert placed(wanted, pool_of(cores)).world_size == workers
+    assert Resources.model_validate(wanted.model_dump(mode="json")) == wanted

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bedplate.cluster.shim import claimed, fenced
-from bedplate.core.attempt import Identity, own_identity, read_identity
+from bedplate.core.attempt import Attempt, Identity, own_identity, read_identity
 from cluster.rig import (
     FOREVER,
     STUBBORN,
@@ -68,7 +68,11 @@ def test_every_rank_gets_torchruns_environment_and_its_own_log(tmp_path: Path) -
         assert (environment["TORCHELASTIC_RUN_ID"], environment["TORCHELASTIC_RESTART_COUNT"]) == ("fit-1", "0")
         assert environment["MASTER_ADDR"] == "127.0.0.1"
         assert environment["COLOR"] == "blue"
+        assert (environment["JAX_NUM_PROCESSES"], environment["JAX_PROCESS_ID"]) == ("2", str(rank))
+        assert environment["JAX_COORDINATOR_ADDRESS"] == environment["JAX_COORDINATOR_BIND_ADDRESS"]
+        assert environment["JAX_COORDINATOR_ADDRESS"] != f"127.0.0.1:{environment['MASTER_PORT']}"
     assert told[0]["MASTER_PORT"] == told[1]["MASTER_PORT"]
+    assert told[0]["JAX_COORDINATOR_ADDRESS"] == told[1]["JAX_COORDINATOR_ADDRESS"]
     assert int(told[0]["MASTER_PORT"]) > 0
 
 
@@ -144,6 +148,24 @@ def test_how_a_process_ends_is_how_the_attempt_ends(tmp_path: Path, script: str,
     end = ended(attempt)
     assert (end["status"], end["failure"]) == (status, failure)
     assert said in end["message"]
+
+
+def test_a_clouds_notice_stops_the_attempt_but_one_that_is_older_does_not(tmp_path: Path) -> None:
+    notice = tmp_path / "preempted"
+    notice.write_text("the last machine")
+    os.utime(notice, (1, 1))
+    attempt = attempt_in(tmp_path, ON_NOTICE.format(code=75), spec={"preemption_notice": "preempted"})
+    shim = start_shim(attempt)
+    wait_until(lambda: "up" in printed(attempt))
+    assert not ended_entries(attempt)
+    notice.write_text("this machine")
+    shim.wait(60)
+    (end,) = ended_entries(attempt)
+    assert end["status"] == "stopped"
+
+
+def ended_entries(attempt: Attempt) -> list[dict[str, object]]:
+    return [dict(entry.body) for entry in journal_of(attempt) if entry.kind == "ended"]
 
 
 def test_a_long_log_is_told_by_its_last_lines(tmp_path: Path) -> None:

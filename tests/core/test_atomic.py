@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.core.atomic import confined, sync, write_bytes, write_json
+from bedplate.core.atomic import confined, replacing, sync, write_bytes, write_json
 from bedplate.core.errors import BedplateError
 
 SEED = 20130101
@@ -124,3 +124,27 @@ def test_a_neighbor_with_the_same_beginning_is_outside(tmp_path: Path) -> None:
     (tmp_path / "root-2").mkdir()
     with pytest.raises(BedplateError, match="outside"):
         confined(tmp_path / "root", "../root-2/file")
+
+
+def test_a_file_written_in_pieces_is_there_only_when_the_block_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with replacing(path) as file:
+        file.write(b"one ")
+        assert not path.exists()
+        file.write(b"two")
+    assert path.read_bytes() == b"one two"
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def fails() -> None:
+        with replacing(path) as file:
+            file.write(b"half")
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError):
+        fails()
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]

@@ -72,5 +72,11 @@ def test_the_plan_is_plain_json() -> None:
     shown = values["steps"][3]
     assert (shown["verdict"], shown["why"], shown["placement"]["accelerators"]) == ("waits", "after route_gain", [0, 1])
     assert shown["step"]["needs"] == ["departures", "route_gain"]
-    assert shown["step"]["resources"] == {"workers": 2, "cpus": 1.0, "memory_gb": 0.0, "accelerators": "0"}
+    assert shown["step"]["resources"] == {
+        "workers": 2,
+        "most_workers": None,
+        "cpus": 1.0,
+        "memory_gb": 0.0,
+        "accelerators": "0",
+    }
     assert values["steps"][4]["placement"] is None

@@ -10,6 +10,7 @@ from bedplate.core.errors import SpecError
 from bedplate.core.project import Project, load_project, validate
 from bedplate.core.settings import Settings
 from bedplate.core.source import parse
+from bedplate.core.spec import ImageInputs, TextInputs
 
 TEXT = """\
 project: flights
@@ -177,7 +178,8 @@ MISTAKES = [
     (
         'accelerators: "0..1"',
         'accelerators: "1..0"',
-        "19: jobs.train_delay.resources.accelerators: write a count or a range, for example 1 or 0..1 (got '1..0'). "
+        "19: jobs.train_delay.resources.accelerators: write a count, a range or a type with one of them"
+        ", for example 1, 0..1 or v5e:8 (got '1..0'). "
         "Fix: see docs/reference/project-file.md",
     ),
     (
@@ -318,3 +320,92 @@ def test_setting_a_parameter_where_there_are_none(tmp_path: Path, text: str) -> 
     with pytest.raises(SpecError, match="no parameter") as caught:
         here(tmp_path, text, lr="1")
     assert caught.value.fix == "none is declared"
+
+
+SAMPLES = """
+project: samples
+jobs:
+  words: {{function: t.py:words, outputs: [tokenizer.json]}}
+  two: {{function: t.py:words, outputs: [a.json, b.json]}}
+  fit: {{function: t.py:fit, inputs: {inputs}}}
+datasets:
+  corpus: {{source: "text/**/*.py"}}
+  photos: {{source: photos.csv, columns: {{path: string, kind: string}}}}
+models:
+  lm: {{from: fit, evaluate: t.py:e, predict: t.py:p}}
+"""
+DOCUMENTS = "{text: corpus.text, tokenizer: tokenizer.json, sequence: 8}"
+
+
+def test_inputs_of_each_kind(tmp_path: Path) -> None:
+    text = here(tmp_path, SAMPLES.format(inputs=DOCUMENTS)).spec.jobs["fit"].inputs
+    assert isinstance(text, TextInputs)
+    assert (text.dataset, text.sequence, text.end, text.store) == ("corpus", 8, None, None)
+    declared = "{images: photos.path, label: photos.kind, size: [32, 24]}"
+    images = here(tmp_path, SAMPLES.format(inputs=declared)).spec.jobs["fit"].inputs
+    assert isinstance(images, ImageInputs)
+    assert (images.dataset, images.size) == ("photos", (32, 24))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "line"),
+    [
+        (
+            "{text: corpora.text, tokenizer: t.json, sequence: 8}",
+            "inputs.text: no such dataset (got 'corpora'). Fix: did you mean",
+        ),
+        ("{text: corpus.text, tokenizer: two, sequence: 8}", "inputs.tokenizer: the job does not write one file (got 'two')"),
+        ("{text: corpus.text, sequence: 8}", "inputs.tokenizer: a required field is missing. Fix: add `tokenizer:`"),
+        ("{text: corpus.text, tokenizer: t, sequence: 0}", "inputs.sequence: Input should be greater than or equal to 1 (got 0)"),
+        ("{text: corpus.text, tokenizer: t, sequense: 9}", "inputs.sequence: a required field is missing"),
+        (
+            "{text: corpus.text, tokenizer: t, sequence: 8, windw: 2}",
+            "inputs.windw: unknown field (got 'windw'). Fix: did you mean",
+        ),
+        ("{text: corpus, tokenizer: t, sequence: 8}", "inputs.text: the value has the wrong form (got 'corpus')"),
+        (
+            "{images: photos.pth, size: [8, 8]}",
+            "inputs.images: dataset 'photos' declares no such column (got 'pth').",
+        ),
+        ("{images: photos.path, label: corpus.text, size: [8, 8]}", "inputs: `label` and `images` must be columns of one dataset"),
+        ("{images: photos.path, size: [8]}", "inputs.size: a list is too short. Fix: give it 2 values"),
+        ("{sequence: 8}", "inputs.spine: a required field is missing"),
+    ],
+)
+def test_inputs_that_are_wrong(tmp_path: Path, inputs: str, line: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        here(tmp_path, SAMPLES.format(inputs=inputs))
+    assert line in caught.value.one_line()
+
+
+def test_an_endpoint_needs_a_model_of_rows(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="an endpoint looks up rows, and this model takes none"):
+        here(tmp_path, SAMPLES.format(inputs=DOCUMENTS) + "endpoints:\n  ask: {model: lm@production}\n")
+
+
+ON_DEMAND = TEXT.replace(
+    "jobs:\n", "  late: {function: f.py:late, inputs: [distance, route_gain__gain__mean__6h], columns: {share: float}}\njobs:\n"
+).replace("features: [route_gain]", "features: [late, route_gain]")
+
+
+def test_a_feature_may_be_a_function_of_fields_and_features() -> None:
+    spec = validate(parse(ON_DEMAND, "bedplate.yaml"))
+    assert list(spec.on_demand(["late", "route_gain"])) == ["late"]
+    assert list(spec.stored(["late", "route_gain"])) == ["route_gain"]
+    assert spec.features["late"].columns == {"share": "float"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("features: [late, route_gain]", "features: [late]", "feature 'late' needs another (got 'route_gain__gain__mean__6h')"),
+        ("columns: {share: float}", "columns: {share: number}", "features.late.columns.share: "),
+        ("columns: {share: float}", "columns: {}", "features.late.columns: "),
+        ("inputs: [distance, ", "entity: x, inputs: [distance, ", "features.late.entity: unknown field (got 'entity')"),
+        ("function: f.py:late", "function: f.py", "features.late.function: "),
+    ],
+)
+def test_what_is_wrong_with_a_function_is_one_line(before: str, after: str, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        validate(parse(ON_DEMAND.replace(before, after), "bedplate.yaml"))
+    assert message in caught.value.one_line()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bedplate.core.event import KINDS, Draft
-from bedplate.core.run import ENDED, FAILURES, Command, Finish, RunState, Start, Stop, advance, pending_command
+from bedplate.core.run import ENDED, FAILURES, POLICIES, Command, Finish, RunState, Start, Stop, advance, pending_command
 
 DIALOGUES = Path(__file__).parents[1] / "fixtures" / "run-dialogues.txt"
 
@@ -182,7 +182,8 @@ class World:
         return self._append(state, event("attempt.ended", token=state.token, status=status, failure=None if end == status else end))
 
 
-SCRIPT = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["succeeded", *FAILURES])), min_size=1, max_size=5)
+COUNTED = {failure: again for failure, again in FAILURES.items() if failure != "preempted"}  # that may happen without end
+SCRIPT = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["succeeded", *COUNTED])), min_size=1, max_size=5)
 STOPS = st.dictionaries(st.integers(1, 12), st.sampled_from(["stop", "cancel"]), max_size=2)
 
 
@@ -206,7 +207,7 @@ def test_kills_of_the_loop_change_nothing(
         assert start.checkpoint == (newest[-1] if newest else None)
 
 
-@pytest.mark.parametrize(("failure", "again"), FAILURES.items())
+@pytest.mark.parametrize(("failure", "again"), COUNTED.items())
 def test_a_failure_is_tried_again_where_that_can_help(failure: str, again: bool) -> None:
     state = World([(1, failure), (0, "succeeded")], {}, frozenset(), 1).run()
     assert state.status == ("succeeded" if again else "failed")
@@ -218,3 +219,54 @@ def test_a_run_goes_on_from_what_it_was_made_with() -> None:
     state, commands = advance(RunState("train-2"), event("run.created", max_restarts=0, resume=checkpoint))
     assert commands == [Start(1, checkpoint)]
     assert state.max_restarts == 0
+
+
+def after(*events: Draft) -> tuple[RunState, list[Command]]:
+    """The state after `events`, and the commands of the last."""
+    state, commands = RunState("train-1"), list[Command]()
+    for happened in events:
+        state, commands = advance(state, happened)
+    return state, commands
+
+
+STARTED = (event("run.created", max_restarts=1), event("attempt.started", token=1))
+
+
+@pytest.mark.parametrize("end", [{"status": "stopped"}, {"status": "failed", "failure": "preempted"}])
+def test_a_preempted_attempt_is_no_restart_when_it_left_a_checkpoint(end: dict[str, str]) -> None:
+    state, commands = after(*STARTED, event("checkpoint.committed", token=1, step=7), event("attempt.ended", token=1, **end))
+    assert (commands, state.restarts) == ([Start(2, state.checkpoint)], 0)
+    again = (event("attempt.started", token=2), event("attempt.ended", token=2, **end))
+    for happened in again:
+        state, commands = advance(state, happened)
+    assert (commands, state.restarts) == ([Start(3, state.checkpoint)], 1), "without a new checkpoint it is one"
+
+
+def test_ranks_that_were_replaced_in_place_count_but_a_change_of_size_does_not() -> None:
+    replaced = event("attempt.restarted", token=1, failure="worker_lost", generation=1)
+    state, commands = after(*STARTED, event("attempt.restarted", token=1, failure="resize", generation=1), replaced)
+    assert (commands, state.restarts, state.live) == ([], 1, True)
+    state, commands = advance(state, event("attempt.ended", token=1, status="failed", failure="worker_lost"))
+    assert isinstance(commands[0], Finish)
+
+
+def test_the_same_crash_at_the_same_step_in_the_next_attempt_is_the_end() -> None:
+    first = event("attempt.ended", token=1, status="failed", failure="worker_lost", message="rank 1", signal="SIGSEGV", step=9)
+    second = (event("attempt.started", token=2), Draft("attempt.ended", "train-1", {**first.payload, "token": 2}))
+    _, commands = after(event("run.created", max_restarts=9), STARTED[1], first, *second)
+    (finish,) = commands
+    assert isinstance(finish, Finish)
+    assert finish.failure == "crash_loop"
+    assert "the second SIGSEGV at step 9" in finish.message
+    later = Draft("attempt.ended", "train-1", {**second[1].payload, "step": 10})
+    assert isinstance(after(event("run.created", max_restarts=9), STARTED[1], first, second[0], later)[1][0], Start)
+
+
+def test_a_machine_that_was_lost_is_remembered() -> None:
+    lost = event("attempt.ended", token=1, status="failed", failure="node_lost", node="n7")
+    assert after(*STARTED, lost)[0].excluded == ("n7",)
+
+
+def test_every_class_has_a_policy_in_words() -> None:
+    assert {policy.act for policy in POLICIES.values()} == {"stop", "restart", "requeue", "record"}
+    assert all(policy.what for policy in POLICIES.values())

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.core.settings import SETTINGS, Settings, child_environment, interpreter_first, read_settings, unproxied_loopback
+from bedplate.core.errors import SpecError
+from bedplate.core.settings import (
+    SETTINGS,
+    Settings,
+    child_environment,
+    interpreter_first,
+    read_cache,
+    read_settings,
+    unproxied_loopback,
+    with_environment,
+)
 
 
 def test_without_any_setting_all_that_outlives_a_project_is_in_the_home_folder() -> None:
@@ -29,6 +39,7 @@ def test_the_list_of_settings_is_what_is_read() -> None:
 
     asked: set[str] = set()
     read_settings(Recorder())
+    read_cache(Recorder())
     assert asked == set(SETTINGS)
 
 
@@ -50,3 +61,16 @@ def test_loopback_is_added_to_what_a_proxy_leaves_alone() -> None:
     for present in ({"NO_PROXY": "intra.example"}, {"no_proxy": "intra.example"}):
         assert unproxied_loopback(present)["NO_PROXY"] == "intra.example,127.0.0.1,localhost"
     assert unproxied_loopback({})["no_proxy"] == "127.0.0.1,localhost"
+
+
+def test_the_cache_of_a_node() -> None:
+    assert read_cache({}) == (Path.home() / ".cache" / "bedplate" / "feed", 20_000_000_000)
+    assert read_cache({"BEDPLATE_CACHE": "/nvme/feed", "BEDPLATE_CACHE_BYTES": "5000"}) == (Path("/nvme/feed"), 5000)
+    with pytest.raises(SpecError, match=r"BEDPLATE_CACHE_BYTES: a limit must be a number of bytes \(got '5 GB'\)"):
+        read_cache({"BEDPLATE_CACHE_BYTES": "5 GB"})
+
+
+def test_variables_are_put_into_a_text() -> None:
+    assert with_environment("redis://:${A_1}@${HOST}/0 $HOME {A_1}", {"A_1": "x$y", "HOST": "cache"}) == "redis://:x$y@cache/0 $HOME {A_1}"
+    with pytest.raises(SpecError, match=r"is not set \(got 'NONE'\)"):
+        with_environment("${NONE}", {})

@@ -131,7 +131,14 @@ def test_a_job_is_a_function_or_a_command() -> None:
         {"function": "train.py:"},
         {"function": "train.py:1a"},
         {"function": "train.py:a; rm"},
-        {"checkpoint_every": "soon"},
+        {"checkpoint": "soon"},
+        {"checkpoint": {"every": "0s"}},
+        {"checkpoint": {"tiers": ["floppy"]}},
+        {"checkpoint": {"tiers": []}},
+        {"checkpoint": {"tiers": ["disk", "disk"]}},
+        {"checkpoint": {"tiers": ["s3://"]}},
+        {"checkpoint": {"keep": {"last": 0}}},
+        {"checkpoint": {"keep": {"best": "a loss"}}},
         {"max_time": "0h"},
         {"max_restarts": -1},
         {"max_restarts": 101},
@@ -142,6 +149,15 @@ def test_a_job_is_a_function_or_a_command() -> None:
 def test_what_is_no_job(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Job.model_validate({"function": "a.py:f", **values})
+
+
+def test_checkpoints_are_an_interval_or_more() -> None:
+    assert Job(command="x").checkpoint.every == "30s"
+    for values in ("auto", {"every": "auto"}):
+        found = Job.model_validate({"command": "x", "checkpoint": values}).checkpoint
+        assert (found.every, found.tiers, found.keep.last) == ("auto", ("disk",), 2)
+    more = {"every": "10s", "tiers": ["memory", "disk", "s3://bucket/prefix"], "keep": {"last": 3, "every": 10, "best": "-accuracy"}}
+    assert Job.model_validate({"command": "x", "checkpoint": more}).model_dump(mode="json")["checkpoint"] == more
 
 
 def test_parameters_keep_their_type() -> None:
@@ -182,3 +198,74 @@ def test_a_recorded_spec_reads_back_as_itself() -> None:
 def test_the_spec_brings_no_engine_library() -> None:
     script = "import sys, bedplate.core.spec; print([n for n in ('numpy', 'pyarrow', 'duckdb', 'torch', 'httpx') if n in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", script], text=True, timeout=60) == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("mesh", "workers"),
+    [({"tensor": 2}, 4), ({"data": 2, "shard": 2}, 4), ({"pipeline": 2, "schedule": "DualPipeV"}, "2..8"), ("auto", 3), (None, 3)],
+)
+def test_a_mesh_fits_its_workers(mesh: object, workers: object) -> None:
+    job = Job.model_validate({"function": "t.py:fit", "mesh": mesh, "resources": {"workers": workers}})
+    assert (job.mesh if isinstance(job.mesh, str | None) else job.mesh.model_dump(exclude_unset=True)) == mesh
+
+
+@pytest.mark.parametrize(
+    ("mesh", "workers", "said"),
+    [
+        ({"tensor": 3}, 4, "multiply to 3, and `resources` has 4"),
+        ({"data": 2, "tensor": 2}, 8, "multiply to 4"),
+        ({"pipeline": 2}, "2..5", "multiply to 2"),
+        ({"tensor": 0}, 1, "greater than or equal to 1"),
+        ({"schedule": "fast"}, 1, "1F1B"),
+        ("best", 1, "auto"),
+    ],
+)
+def test_a_mesh_that_cannot_be(mesh: object, workers: object, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Job.model_validate({"function": "t.py:fit", "mesh": mesh, "resources": {"workers": workers}})
+
+
+def test_accelerators_are_a_count_a_range_or_a_type_with_one() -> None:
+    found = {text: Resources(accelerators=text) for text in ("2", "0..1", "v5e:8", "H100:1..4")}
+    assert {text: (each.accelerator_type, each.accelerator_range()) for text, each in found.items()} == {
+        "2": ("", (2, 2)),
+        "0..1": ("", (0, 1)),
+        "v5e:8": ("v5e", (8, 8)),
+        "H100:1..4": ("H100", (1, 4)),
+    }
+    for wrong in ("v5e", "v5e:", "8:v5e", "4..2"):
+        with pytest.raises(ValidationError, match="v5e:8"):
+            Resources(accelerators=wrong)
+
+
+@pytest.mark.parametrize(
+    ("store", "allowed"),
+    [
+        ("sqlite://", True),
+        ("redis://cache:6379/0", True),
+        ("redis://:${REDIS_PASSWORD}@cache:6379/0", True),
+        ("postgres://app:${PG_PASSWORD}@db/features", True),
+        ("redis://:hunter2@cache:6379/0", False),
+        ("postgres://app:${PG}x@db/features", False),
+        ("mysql://db", False),
+        ("redis", False),
+    ],
+)
+def test_a_store_s_password_is_named_and_never_written(store: str, allowed: bool) -> None:
+    if allowed:
+        assert Endpoint(model="delay@production", store=store).store == store
+    else:
+        with pytest.raises(ValueError, match=r"write sqlite://|a password is not written down"):
+            Endpoint(model="delay@production", store=store)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"half_lives": ["6h"]}, {"aggregates": {"gain": ["decayed_sum"]}}, {"windows": [], "half_lives": ["1h"]}, {"ttl": "soon"}],
+)
+def test_what_decays_has_half_lives_and_what_does_not_has_windows(changes: dict[str, object]) -> None:
+    values = {"from": "events", "entity": "origin", "windows": ["1h"], "aggregates": {"gain": ["min"]}}
+    with pytest.raises(ValueError, match=r"half_lives|windows|duration"):
+        Feature.model_validate(values | changes)
+    both = {"half_lives": ["1h"], "aggregates": {"gain": ["min", "decayed_mean"]}, "ttl": "2d"}
+    assert Feature.model_validate(values | both).ttl == "2d"

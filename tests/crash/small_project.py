@@ -30,7 +30,7 @@ jobs:
     inputs: {spine: visits, columns: [size, shop], label: sales.amount, features: [shop_sales]}
     params: {epochs: 6, batch_size: 32}
     resources: {workers: 2}
-    checkpoint_every: 200ms
+    checkpoint: 200ms
     max_restarts: 50
 models:
   amount:

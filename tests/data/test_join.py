@@ -199,3 +199,73 @@ def test_many_wide_keys_do_not_run_out_of_codes(tmp_path: Path) -> None:
     feature = Feature.model_validate({"from": "events", "entity": names, "windows": ["1h"], "aggregates": {"x": ["sum"]}})
     view = materialize("w", feature, Dataset(source="log://events"), events, tmp_path)
     assert join(events, "_known_at", [view]).column("w__x__sum__1h").to_pylist() == list(range(997))
+
+
+EVERYTHING = Feature.model_validate(
+    {
+        "from": "events",
+        "entity": "origin",
+        "windows": ["90m", "2d"],
+        "half_lives": ["45m"],
+        "aggregates": {
+            "gain": ["min", "max", "last", "decayed_count"],
+            "carrier": ["min", "last", "distinct"],
+            "bags": ["max", "distinct"],
+        },
+    }
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(spines, histories)
+def test_no_aggregate_sees_what_it_may_not(spine: list[Row], events: list[Row]) -> None:
+    ordered = table(spine).to_pylist()
+
+    def featured(known: Sequence[Row]) -> list[Row]:
+        with tempfile.TemporaryDirectory() as folder:
+            view = materialize("e", EVERYTHING, DATASET, table([dict(row) for row in known]), Path(folder))
+            names = [name for name, _ in view.columns]
+            made = join(table(spine), "_known_at", [view], KEY).select(names).to_pylist()
+        return [{name: round(value, 9) if "decayed" in name and value else value for name, value in plain(row).items()} for row in made]
+
+    assert_no_leak(featured, ordered, table(events).to_pylist(), KEY)
+
+
+def asked_at(folder: Path, feature: Feature, events: Sequence[Row], minutes: Sequence[float], dataset: Dataset = DATASET) -> list[Row]:
+    """What rows of EWR at these minutes are told."""
+    view = materialize("f", feature, dataset, table(events), folder)
+    spine = [arrival(flight=99, minutes=minute) for minute in minutes]
+    return join(table(spine), "_known_at", [view], KEY).select([name for name, _ in view.columns]).to_pylist()
+
+
+def arrival(flight: int, minutes: float, happened: float | None = None, bags: int | None = None) -> Row:
+    """An event of EWR, known some minutes after the start; it happened then too, unless told otherwise."""
+    known = START + timedelta(minutes=minutes)
+    at = known if happened is None else START + timedelta(minutes=happened)
+    row = {"carrier": "AA", "flight": flight, "origin": "EWR", "slot": START, "gain": None, "bags": bags, "happened_at": at}
+    return row | {"_known_at": known, "_partition": 0}
+
+
+@pytest.mark.parametrize("key", [KEY, ()])
+def test_a_late_event_does_not_take_the_place_of_what_happened_after_it(tmp_path: Path, key: tuple[str, ...]) -> None:
+    events = [arrival(1, 0, bags=1), arrival(2, 20, happened=20, bags=2), arrival(3, 30, happened=10, bags=3)]
+    feature = Feature.model_validate({"from": "events", "entity": "origin", "columns": ["bags"]})
+    dataset = DATASET.model_copy(update={"key": key})
+    assert [row["f__bags"] for row in asked_at(tmp_path, feature, events, [-1, 5, 25, 40], dataset)] == [None, 1, 2, 2]
+
+
+@pytest.mark.parametrize("key", [KEY, ()])
+def test_a_value_that_outlived_its_time_is_null(tmp_path: Path, key: tuple[str, ...]) -> None:
+    feature = Feature.model_validate({"from": "events", "entity": "origin", "columns": ["bags"], "ttl": "1h"})
+    dataset = DATASET.model_copy(update={"key": key})
+    found = asked_at(tmp_path, feature, [arrival(1, 30, happened=0, bags=7)], [29, 30, 60, 60.001], dataset)
+    assert [row["f__bags"] for row in found] == [None, 7, 7, None]
+
+
+def test_extremes_of_an_empty_window_are_null_and_counts_are_zero(tmp_path: Path) -> None:
+    feature = Feature.model_validate(
+        {"from": "events", "entity": "origin", "windows": ["10m"], "aggregates": {"bags": ["min", "last", "distinct", "count"]}}
+    )
+    inside, outside = asked_at(tmp_path, feature, [arrival(1, 0, bags=3), arrival(2, 5, bags=3)], [9, 60])
+    assert list(inside.values()) == [3, 3, 1, 2]
+    assert list(outside.values()) == [None, None, 0, 0]

@@ -56,3 +56,19 @@ def test_a_column_has_a_plain_type_whatever_it_came_as() -> None:
 def test_private_columns_are_not_proposed() -> None:
     with pytest.raises(DataError, match=r"events has no such column \(got 'known_at'\)\. Fix: (?!.*_known_at)"):
         column(table([]), "known_at", "events")
+
+
+def test_integers_close_together_are_coded_as_any_others() -> None:
+    values = [7, None, -3, 7, 5, -3, 2**40]
+    for near in (values[:6], values):  # far apart the last one leaves no room for a table of all numbers between
+        codes, distinct = encode(pa.table({"n": pa.array(near, pa.int64())}), ["n"], "t")
+        wanted = sorted({value for value in near if value is not None})
+        assert distinct.column("n").to_pylist() == wanted
+        assert codes.tolist() == [-1 if value is None else wanted.index(value) for value in near]
+
+
+def test_two_columns_are_one_code_each_pair() -> None:
+    table = pa.table({"a": pa.array([1, 2, 1, None, 2]), "b": pa.array(["x", "x", "y", "x", "x"])})
+    codes, distinct = encode(table, ["a", "b"], "t")
+    assert distinct.to_pylist() == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}]
+    assert codes.tolist() == [0, 2, 1, -1, 2]

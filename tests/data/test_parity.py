@@ -14,13 +14,16 @@ import pytest
 from hypothesis import given, settings
 
 from bedplate.core.spec import Inputs, Split
+from bedplate.data.engines.sqlite import SqliteEngine
 from bedplate.data.features import View, materialize
 from bedplate.data.feed import ShardFeed
 from bedplate.data.join import join
-from bedplate.data.online import TILE_ROWS, OnlineStore, build, model_value
+from bedplate.data.online.build import build
+from bedplate.data.online.store import OnlineStore, model_value
 from bedplate.data.training_set import build as build_training_set
 from data.histories import ASOF, DATASET, KEY, START, WINDOWED, Row, assert_no_leak, histories, plain, spines, table
 
+EVENTS_A_TILE = 256
 FEATURES = {"w": WINDOWED, "l": ASOF}
 
 
@@ -37,8 +40,8 @@ def offline(spine: Sequence[Row], made: Sequence[View], own: Sequence[str]) -> l
 
 def online(spine: Sequence[Row], made: Sequence[View], events: Sequence[Row], path: Path, own: Sequence[str]) -> list[Row]:
     """The same from the store, row by row; a row without a time is asked of nobody and has no features."""
-    build(path, made, {"events": (DATASET, table(events))}, lambda *_: None)
-    store = OnlineStore(path)
+    build(path, FEATURES, {"events": (DATASET, table(events))}, lambda *_: None, 0)
+    store = OnlineStore(SqliteEngine(path))
     result = []
     for row in table(spine).to_pylist():
         features: dict[str, Any] = {}
@@ -82,12 +85,12 @@ def long_history(seed: int, count: int) -> list[Row]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_windows_over_many_tiles_are_equal(tmp_path: Path, seed: int) -> None:
-    events = long_history(seed, 8 * TILE_ROWS)
+    events = long_history(seed, 8 * EVENTS_A_TILE)
     spine = long_history(seed, 300)
     made = views(tmp_path, events)
     results = offline(spine, made, KEY)
     assert_identical(online(spine, made, events, tmp_path / "online.db", KEY), results)
-    assert max(row["w__bags__count__2d"] for row in results) > 3 * TILE_ROWS
+    assert max(row["w__bags__count__2d"] for row in results) > 3 * EVENTS_A_TILE
 
 
 @settings(max_examples=5, deadline=None)
@@ -110,8 +113,8 @@ def test_an_answer_is_made_of_what_the_model_was_trained_on(tmp_path: Path) -> N
     build_training_set(inputs, Split(valid=0.0, test=0.0), cut, DATASET, cut, made, tmp_path / "set", lambda *_: None)
     feed = ShardFeed(tmp_path / "set")
     trained = feed.columns("train")
-    build(tmp_path / "online.db", made, {"events": (DATASET, cut)}, lambda *_: None)
-    store = OnlineStore(tmp_path / "online.db")
+    build(tmp_path / "online.db", FEATURES, {"events": (DATASET, cut)}, lambda *_: None, 0)
+    store = OnlineStore(SqliteEngine(tmp_path / "online.db"))
     for place, row in enumerate(cut.to_pylist()):
         key = {name: row[name] for name in KEY}
         answered = dict(store.row("events", key) or {})

@@ -52,6 +52,22 @@ def test_a_run_that_was_lost_too_often_shows_every_attempt(world: World) -> None
     assert "max_restarts" in told["what would help"]
 
 
+def test_ranks_that_were_replaced_and_what_was_noticed_are_told(world: World) -> None:
+    restart = {"generation": 1, "failure": "worker_lost", "why": "rank 2 was ended by SIGKILL", "resumed_at": 8, "lost_steps": 0}
+    notice = {"failure": "hang", "message": "rank 1 did not arrive", "stacks": ["stacks/rank-1.txt"]}
+
+    def script(_: object) -> Told:
+        return [(0.1, "restart", {**restart, "kept": 3, "world_size": 4}), (0.2, "notice", notice), ended("failed", "hang", "no progress")]
+
+    world.scripts["other"] = script
+    world.drive("run", "other")
+    told = explain(world.workspace, "other-1")
+    assert told["attempt 1, restart 1"].endswith("rank 2 was ended by SIGKILL; went on at step 8, 0 step(s) lost, 3 of 4 processes kept")
+    assert told["attempt 1, notice 1"] == "hang: rank 1 did not arrive; stacks in stacks/rank-1.txt"
+    assert told["class of failure"].startswith("hang: stacks and collectives of every rank")
+    assert "hang_after" in told["what would help"]
+
+
 def test_a_live_run_whose_process_is_gone_is_said_to_be_adopted_next(world: World) -> None:
     world.scripts["other"] = lambda _: [(1e6, "ended", {})]
     world.ask("run", "other")

@@ -82,6 +82,22 @@ def test_a_file_stands_for_its_content(world: World) -> None:
     assert source_position(world.workspace, "data.csv") != first
 
 
+def test_a_pattern_stands_for_the_names_and_contents_of_its_files(world: World) -> None:
+    root = world.workspace.project.root
+    with pytest.raises(DataError, match=r"no file matches the source \(got 'text/\*\.txt'\)"):
+        source_position(world.workspace, "text/*.txt")
+    (root / "text").mkdir()
+    (root / "text" / "a.txt").write_text("one")
+    seen = [source_position(world.workspace, "text/*.txt")]
+    (root / "text" / "other.md").write_text("not this one")
+    assert source_position(world.workspace, "text/*.txt") == seen[0]
+    (root / "text" / "a.txt").rename(root / "text" / "b.txt")
+    seen.append(source_position(world.workspace, "text/*.txt"))
+    (root / "text" / "b.txt").write_text("two")
+    seen.append(source_position(world.workspace, "text/*.txt"))
+    assert len(set(seen)) == 3
+
+
 def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, memory = tmp_path / "rows.csv", tmp_path / "digests.json"
     file.write_text("1")

@@ -35,7 +35,10 @@ def test_a_run_records_what_it_is_made_of(world: World) -> None:
     assert made["fingerprint"] == digest(made["components"])
     assert made["inputs"] == {"fit.inputs": "fit.inputs@1"}
     assert (made["params"], made["resources"]["cpus"], made["placement"]["world_size"]) == ({"lr": 0.1}, 0.2, 1)
-    assert made["spec"]["checkpoint_every_s"] == 30.0 and made["spec"]["max_time_s"] is None
+    assert (
+        made["spec"]["checkpoint"] == {"tiers": ["disk"], "keep": {"last": 2, "every": 0}, "every_s": 30.0}
+        and made["spec"]["max_time_s"] is None
+    )
     assert made["hardware"]["cores"] >= 1 and made["environment"] == environment(world.workspace.state / "environment.json")
     assert made["resume"] is None
 
@@ -79,9 +82,20 @@ def test_a_run_goes_on_from_the_checkpoint_of_the_last_one_that_did_not_succeed(
 
 
 def test_limits_of_the_job_are_told_to_its_run(world: World) -> None:
-    world.declare(SHOP.replace("max_restarts: 2", "max_restarts: 7, max_time: 2m, checkpoint_every: 5s"))
+    world.declare(SHOP.replace("max_restarts: 2", "max_restarts: 7, max_time: 2m, checkpoint: 5s"))
     made = created(world, "make").payload
-    assert (made["max_restarts"], made["spec"]["max_time_s"], made["spec"]["checkpoint_every_s"]) == (7, 120.0, 5.0)
+    assert (made["max_restarts"], made["spec"]["max_time_s"], made["spec"]["checkpoint"]["every_s"]) == (7, 120.0, 5.0)
+
+
+def test_how_a_model_is_computed_is_told_to_its_run(world: World) -> None:
+    plain = created(world, "make").payload["spec"]
+    assert "mesh" not in plain
+    settings = {"precision": "fp32", "accumulate": 1, "activation_checkpointing": False, "compile": False}
+    assert {name: plain[name] for name in settings} == settings
+    world.declare(SHOP.replace("max_restarts: 2", "max_restarts: 2, mesh: {shard: 1, schedule: GPipe}, precision: bf16, accumulate: 3"))
+    told = created(world, "make").payload["spec"]
+    assert (told["precision"], told["accumulate"]) == ("bf16", 3)
+    assert told["mesh"] == {"shard": 1, "tensor": 1, "pipeline": 1, "context": 1, "schedule": "GPipe"}
 
 
 def test_an_attempt_of_a_command_runs_a_shell_in_every_process(world: World) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from bedplate.core.errors import NotFound
+from bedplate.core.plan import Step
 from bedplate.core.project import validate
 from bedplate.core.source import parse
 from bedplate.core.spec import ProjectSpec
@@ -60,13 +61,14 @@ def test_a_source_that_no_job_writes_is_an_outside_source() -> None:
 
 def test_a_window_changes_its_feature_and_what_serves_it_by_declaration() -> None:
     after = flights(features__route_gain__windows=["6h", "24h"])
-    assert changed(flights(), after) == {"route_gain"}, "what depends on it follows by its new version, not by its declaration"
+    declared = {"route_gain", "delay-api.features"}  # the store computes from the definition itself
+    assert changed(flights(), after) == declared, "what else depends on it follows by its new version, not by its declaration"
 
 
 def test_resources_checkpoints_and_limits_are_in_no_fingerprint() -> None:
     after = flights(
         jobs__train_delay__resources={"workers": 4},
-        jobs__train_delay__checkpoint_every="5s",
+        jobs__train_delay__checkpoint="5s",
         jobs__train_delay__max_time="2h",
         jobs__train_delay__max_restarts=9,
     )
@@ -101,3 +103,65 @@ def test_a_command_names_its_scripts_as_code() -> None:
 def test_the_model_that_a_job_trains_is_named_by_the_model() -> None:
     steps = {step.name: step for step in lower(flights())}
     assert steps["train_delay"].spec["model"] == "delay"
+
+
+def samples(tokenizer: str, **inputs: Any) -> dict[str, Step]:
+    """The steps of a project with one job on text."""
+    declared = {"text": "corpus.text", "tokenizer": tokenizer, "sequence": 8} | inputs
+    spec = {
+        "project": "lm",
+        "datasets": {"corpus": {"source": "text/**/*.py"}, "photos": {"source": "photos.csv"}},
+        "jobs": {
+            "words": {"function": "t.py:words", "outputs": ["tokenizer.json", "log://told"]},
+            "fit": {"function": "t.py:fit", "inputs": declared},
+            "see": {"function": "t.py:fit", "inputs": {"images": "photos.path", "size": [8, 8]}},
+        },
+    }
+    return {step.name: step for step in lower(ProjectSpec.model_validate(spec))}
+
+
+@pytest.mark.parametrize("tokenizer", ["words", "tokenizer.json"])
+def test_a_tokenizer_that_a_job_writes_is_an_input(tokenizer: str) -> None:
+    step = samples(tokenizer)["fit.inputs"]
+    assert (step.needs, step.reads, step.sources) == (("corpus", "words"), ("corpus", "tokenizer.json"), ())
+    assert step.spec["tokenizer"] == "tokenizer.json"
+
+
+def test_a_tokenizer_that_is_there_is_a_source() -> None:
+    step = samples("kept/tokenizer.json")["fit.inputs"]
+    assert (step.needs, step.reads, step.sources) == (("corpus",), (), ("kept/tokenizer.json",))
+
+
+def test_images_need_their_dataset_alone_and_a_pattern_is_a_source() -> None:
+    steps = samples("words")
+    assert (steps["see.inputs"].kind, steps["see.inputs"].needs) == ("training_set", ("photos",))
+    assert steps["corpus"].sources == ("text/**/*.py",)
+    assert steps["fit"].needs == ("fit.inputs",)
+
+
+def fitted(**settings: object) -> dict[str, object]:
+    job = {"function": "t.py:fit", "inputs": {"spine": "rows", "label": "rows.y"}, "resources": {"workers": 4}, **settings}
+    spec = {"project": "p", "datasets": {"rows": {"source": "rows.csv"}}, "jobs": {"fit": job, "plain": {**job, "inputs": None}}}
+    steps = {step.name: step for step in lower(ProjectSpec.model_validate(spec))}
+    return {name: dict(steps[name].spec) for name in ("fit", "plain")}
+
+
+def test_numbers_depend_on_the_precision_and_not_on_the_mesh() -> None:
+    same = {"mesh": {"tensor": 2}, "accumulate": 4, "activation_checkpointing": True, "compile": True}
+    assert fitted(**same) == fitted()
+    assert fitted(precision="fp32") == fitted()
+    changed = fitted(precision="bf16")
+    assert all(changed[name] == {**fitted()[name], "precision": "bf16"} for name in changed)  # type: ignore[dict-item]
+
+
+def test_a_function_on_demand_is_part_of_what_is_trained_on_and_of_what_answers() -> None:
+    speed = {"function": "speed.py:speed", "inputs": ["distance", "route_gain__gain__mean__6h"], "columns": {"kmh": "float"}}
+    before = flights()
+    names = [*before.jobs["train_delay"].inputs.features, "speed"]
+    after = flights(features__speed=speed, jobs__train_delay__inputs__features=names)
+    steps = {step.name: step for step in lower(after)}
+    assert "speed" not in steps
+    assert steps["train_delay.inputs"].entries == ("speed.py",)
+    assert "speed.py" in steps["delay-api"].entries
+    assert steps["train_delay.inputs"].spec["on_demand"] == steps["delay-api"].spec["on_demand"] == {"speed": speed}
+    assert changed(before, after) == {"train_delay.inputs", "delay-api"}

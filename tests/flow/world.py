@@ -195,9 +195,10 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
 def attempt(folder: Path, step: str, kind: str, spec: dict[str, Any], **changes: Any) -> Attempt:
     """An attempt of a step of the project in `folder`, its own folder made, for a worker that is called in this process."""
     state = folder / ".bedplate"
-    own = state / "runs" / f"{step}-1" / "1"
+    run = f"{step}-{1 + len(list((state / 'runs').glob(f'{step}-*')))}"
+    own = state / "runs" / run / "1"
     own.mkdir(parents=True)
-    made = Attempt(f"{step}-1", 1, step, kind, str(own), str(folder), str(state), str(folder), spec, {}, ("true",), ("true",))
+    made = Attempt(run, 1, step, kind, str(own), str(folder), str(state), str(folder), spec, {}, ("true",), ("true",))
     return replace(made, **changes)
 
 

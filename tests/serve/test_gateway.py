@@ -47,13 +47,16 @@ class Replica:
         self.health: dict[str, int] = {"written": 0, "lost": 0}
         self.app = app(INFO, self.lookup, self.predict, self.answers.append, lambda: self.health, SimClock(NOW_S))
 
-    def lookup(self, request: Mapping[str, Any]) -> Looked:
+    def lookup(self, requests: Sequence[Mapping[str, Any]]) -> list[Looked]:
+        return [self.looked(request) for request in requests]
+
+    def looked(self, request: Mapping[str, Any]) -> Looked:
         if request["carrier"] == "??":
             raise NotFound("no such carrier", value=request["carrier"], fix="known: UA, B6")
         if request["carrier"] == "!!":
             raise DataError("the carrier is not a word", value=request["carrier"])
         row = {"flight": request["flight"], "gain": numpy.float32(2.5), "unknown": math.nan, "at": numpy.datetime64("2013-01-31")}
-        return Looked(row, {"route_gain": "route_gain@7"})
+        return Looked(row, {"route_gain": "route_gain@7"}, NOW_S - 60)
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         if self.failure is not None:
@@ -100,6 +103,7 @@ def test_what_was_answered_is_remembered_with_its_origin(client: httpx.Client, r
         "request": ASKED,
         "features": {"flight": 1545, "gain": 2.5, "unknown": None, "at": "2013-01-31"},
         "versions": {"route_gain": "route_gain@7"},
+        "as_of": NOW_S - 60,
         "prediction": 772.5,
         "model": "delay@3",
         "digest": "ab" * 32,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bedplate.core.attempt import Attempt
-from train.samples import wait_until
+from train.parallels import CASES, Trained, read
+from train.samples import attempt_in, wait_until
 
 TESTS = Path(__file__).parent.parent
 
@@ -50,3 +51,28 @@ def hosts() -> Iterator[Hosts]:
     running = Hosts()
     yield running
     running.close()
+
+
+class Parity:
+    """Cases of `parallels`, each trained when it is first asked for, with all others of its world size."""
+
+    def __init__(self, hosts: Hosts, folder: Path) -> None:
+        self._hosts = hosts
+        self._folder = folder
+        self._done: dict[int, Path] = {}
+
+    def trained(self, name: str) -> Trained:
+        world_size = next(size for size, cases in CASES.items() for each in cases if each["name"] == name)
+        if world_size not in self._done:
+            attempt = attempt_in(self._folder / str(world_size), world_size=world_size, function="parity")
+            self._hosts.start(attempt)
+            wait_until((attempt.path / "exit").exists, limit_s=240)
+            code = int((attempt.path / "exit").read_text())
+            assert code == 0, "".join(path.read_text() for path in sorted((attempt.path / "logs").iterdir()))[-5000:]
+            self._done[world_size] = attempt.path
+        return read(self._done[world_size], name)
+
+
+@pytest.fixture(scope="session")
+def parity(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Parity:
+    return Parity(hosts, tmp_path_factory.mktemp("parity"))

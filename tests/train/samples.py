@@ -42,6 +42,17 @@ class ArrayFeed:
     def dictionary(self, column: str) -> Sequence[str]:
         return self._words[column]
 
+    @property
+    def tokenizer(self) -> None:
+        return None
+
+    def counters(self) -> Mapping[str, float]:
+        return {}
+
+    def in_order(self, split: str, batch_size: int) -> Iterator[Mapping[str, np.ndarray]]:
+        for first in range(0, self.rows(split), batch_size):
+            yield {name: column[first : first + batch_size] for name, column in self._splits[split].items()}
+
     def batches(
         self, split: str, *, batch_size: int, rank: int, world_size: int, epoch: int, seed: int, start: int = 0
     ) -> Iterator[FeedBatch]:
@@ -168,6 +179,106 @@ def _fail(run: Any) -> None:
 def _hang(run: Any) -> None:
     (run.attempt.path / "hanging").write_text(str(os.getppid()))
     time.sleep(60)
+
+
+def first_time(run: Any, name: str = "done") -> bool:
+    """True once an attempt, whichever rank and generation asks."""
+    try:
+        os.close(os.open(run.attempt.path / name, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def disturbed(run: Any, at: str = "", who: int = 1, act: str = "kill", times: int = 1, plain: bool = False, epochs: int = 4) -> Any:
+    """A training function in which rank `who` does something in the middle of global step `at`, at most `times` times."""
+    import torch
+
+    model = run.parallelize(lambda: build_net(run.signature))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=40)
+    for batch in run.batches("train", epochs=epochs, state=[model, optimizer, schedule], batch_size=48):
+        step = run._keeper.steps
+        for place in at.split():
+            where, _, number = place.partition(":")
+            if step == int(number) and run.rank == who and where == "before":
+                _disturb(run, act, times, step)
+        if plain:
+            loss = squared_error(model, batch)
+            loss.backward()
+            _between(run, at, who, act, times, step)
+            optimizer.step()
+            optimizer.zero_grad()
+        else:
+            loss = run.backward(squared_error, batch)
+            _between(run, at, who, act, times, step)
+            run.update(optimizer, clip=1.0)
+        schedule.step()
+        run.log(loss=loss, rank=float(run.rank))
+        if f"after:{step}" in at.split() and run.rank == who:
+            _disturb(run, act, times, step)
+    return run.save(model)
+
+
+def _between(run: Any, at: str, who: int, act: str, times: int, step: int) -> None:
+    if f"between:{step}" in at.split() and run.rank == who:
+        _disturb(run, act, times, step)
+
+
+def _disturb(run: Any, act: str, times: int, step: int) -> None:
+    if any(first_time(run, f"{act}-{step}-{number}") for number in range(times)):
+        DISTURBANCES[act](run)
+
+
+def _segfault(run: Any) -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def _memory(run: Any) -> None:
+    raise MemoryError("out of memory")
+
+
+def _stand_still(run: Any) -> None:
+    time.sleep(600)
+
+
+def _nvlink(run: Any) -> None:
+    print("NVLink: uncorrectable error", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _fewer_then_more(run: Any) -> None:
+    (run.attempt.path / "workers").write_text("2" if run._keeper.steps < 10 else "4")
+    deadline_s = time.monotonic() + 30
+    while not run._memory.called and time.monotonic() < deadline_s:  # until the host has seen it
+        time.sleep(0.01)
+
+
+def _kill_and_stop(run: Any) -> None:
+    os.kill(os.getppid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_after_checkpoint(run: Any) -> None:
+    _wait_for_checkpoint(run)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+DISTURBANCES = {
+    "nan": lambda run: run.log(loss=float("nan")),
+    "nvlink": _nvlink,
+    "fewer_then_more": _fewer_then_more,
+    "kill_and_stop": _kill_and_stop,
+    "kill_after_checkpoint": _kill_after_checkpoint,
+    "kill": lambda run: os.kill(os.getpid(), signal.SIGKILL),
+    "segfault": _segfault,
+    "exit": lambda run: os._exit(3),
+    "memory": _memory,
+    "sleep": _stand_still,
+    "stopped": lambda run: os.kill(os.getpid(), signal.SIGSTOP),
+}
 
 
 def talk(run: Any) -> None:

@@ -17,7 +17,7 @@ def saved(tmp_path: Path) -> tuple[Path, torch.nn.Module, str]:
     fitted = fit(flights_feed())
     torch.manual_seed(1)
     net = build_net(fitted.signature)
-    digest, _ = save_model(tmp_path / "model", net, fitted, {"lr": 0.1})
+    digest, _ = save_model(tmp_path / "model", net.state_dict(), fitted, {"lr": 0.1})
     return tmp_path / "model", net.eval(), digest
 
 
@@ -68,8 +68,8 @@ def test_weights_of_another_network_are_refused(saved: tuple[Path, torch.nn.Modu
 def test_equal_models_have_equal_digests_and_a_save_takes_the_place_of_the_last(saved: tuple[Path, torch.nn.Module, str]) -> None:
     folder, net, digest = saved
     fitted = fit(flights_feed())
-    assert save_model(folder, net, fitted, {"lr": 0.1})[0] == digest
-    assert save_model(folder, net, fitted, {"lr": 0.2})[0] != digest
+    assert save_model(folder, net.state_dict(), fitted, {"lr": 0.1})[0] == digest
+    assert save_model(folder, net.state_dict(), fitted, {"lr": 0.2})[0] != digest
     assert ModelVersion(folder).params == {"lr": 0.2}
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -79,6 +79,6 @@ def test_equal_models_have_equal_digests_and_a_save_takes_the_place_of_the_last(
 def test_tied_weights_can_be_saved(tmp_path: Path) -> None:
     first, second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
     second.weight = first.weight
-    save_model(tmp_path / "model", torch.nn.Sequential(first, second), fit(flights_feed()), {})
+    save_model(tmp_path / "model", torch.nn.Sequential(first, second).state_dict(), fit(flights_feed()), {})
     module = ModelVersion(tmp_path / "model").module(lambda: torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)))
     assert torch.equal(module[0].weight, module[1].weight)

@@ -9,7 +9,7 @@ import torch
 
 from bedplate.core.errors import CheckpointError
 from bedplate.core.journal import JournalWriter
-from bedplate.train.checkpoint import Position
+from bedplate.train.checkpoints.content import Position
 from bedplate.train.distributed import Group
 from bedplate.train.keeper import Keeper, bare
 from train.samples import attempt_in, journal_of

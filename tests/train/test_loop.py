@@ -83,11 +83,11 @@ def test_a_damaged_checkpoint_leads_back_to_the_beginning(tmp_path: Path) -> Non
     first = stopped(tmp_path, flights_feed(), 2)
     second = attempt_after(tmp_path, first)
     assert second.checkpoint is not None
-    (tmp_path / second.checkpoint["location"] / "state.json").write_text("{}")
+    (tmp_path / second.checkpoint["location"] / "part-0.json").write_text("{}")
     weights = execute(second, flights_feed(), 0, two_phases)
     assert all(torch.equal(one, other) for one, other in zip(weights, expected, strict=True))
     (message,) = journal_of(second, "message")
-    assert "state.json" in message.body["text"]
+    assert "part-0.json" in message.body["text"]
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -15,17 +15,24 @@ from bedplate.core.atomic import write_bytes
 from bedplate.core.attempt import Attempt, read_attempt
 from bedplate.train.context import execute
 from bedplate.train.ranks import run_ranks
-from train import samples
+from bedplate.train.seat import Seat
+from train import parallels, samples
+from train.checkpoints import meshes
 
 
-def rank_main(attempt: Attempt, rank: int) -> Any:
+def rank_main(attempt: Attempt, seat: Seat) -> Any:
     """What the flow does on a rank: find the function and the feed, and call it."""
+    rank = seat.rank
     (attempt.path / f"pid-{rank}").write_text(str(os.getpid()))
     feed = samples.flights_feed()
     try:
-        return execute(attempt, feed, rank, getattr(samples, attempt.spec.get("function", "train")))
+        return execute(attempt, feed, seat, _function(attempt.spec.get("function", "train")))
     finally:
         write_bytes(attempt.path / f"seen-{rank}", repr(feed.seen).encode())
+
+
+def _function(name: str) -> Any:
+    return getattr(parallels, name, None) or getattr(meshes, name, None) or getattr(samples, name)
 
 
 def host(folder: Path) -> None:

@@ -27,4 +27,5 @@ def explain(
     with open_workspace(project) as workspace:
         told = tell(workspace, name)
     width = max(map(len, told))
-    show(told, "\n".join(f"{heading.ljust(width)}  {value}" for heading, value in told.items()), as_json)
+    plain = {heading: value.to_json() if heading == "goodput" else value for heading, value in told.items()}
+    show(plain, "\n".join(f"{heading.ljust(width)}  {value}" for heading, value in told.items()), as_json)

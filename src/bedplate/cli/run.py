@@ -14,6 +14,7 @@ from bedplate.cli.command import AsJson, ProjectFolder, command_line, parse_pair
 from bedplate.cli.detach import detach
 from bedplate.cli.launch_view import finish, follow
 from bedplate.flow.planner import check_run_targets, steps_for
+from bedplate.flow.profiled import with_profile
 from bedplate.flow.workspace import open_workspace, request_launch
 
 
@@ -21,6 +22,7 @@ def run(
     targets: Annotated[list[str], typer.Argument(help="datasets, features or jobs")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="a parameter, as NAME=VALUE")] = None,
     force: Annotated[list[str] | None, typer.Option("--force", help="a step to run though it is up to date")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="run the named jobs again and profile ten steps of each")] = False,
     detached: Annotated[bool, typer.Option("--detach", help="leave it running in the background")] = False,
     project: ProjectFolder = Path(),
     as_json: AsJson = False,
@@ -34,7 +36,8 @@ def run(
     with open_workspace(project, parse_pairs(overrides or [], "--set")) as workspace:
         check_run_targets(workspace.project.spec, targets)
         steps_for(workspace.project.spec, [*targets, *(force or [])])
-        launch = request_launch(workspace, "run", tuple(targets), tuple(force or ()))
+        jobs = [target for target in targets if profile and target in workspace.project.spec.jobs]
+        launch = request_launch(with_profile(workspace, jobs), "run", tuple(targets), (*(force or ()), *jobs))
         if detached:
             return detach(workspace, launch, as_json)
         again = command_line("run", targets, {"--set": overrides, "--force": force})

@@ -92,7 +92,7 @@ def fragmentation(cpu_milli: Ints, memory_mib: Ints, shares: Ints, mix: Mix) -> 
     fits = (cpu_milli[:, None] >= mix.cpu_milli) & (memory_mib[:, None] >= mix.memory_mib) & (able.sum(axis=2) >= mix.devices)
     usable = np.einsum("nmd,nd->nm", able, shares, dtype=np.float64) * (fits & (mix.devices > 0))
     wasted: Floats = shares.sum(axis=1) - usable @ mix.weight
-    return wasted
+    return np.round(wasted, 6)  # sums of other batches of nodes may round otherwise in the last bit, and equal scores must stay equal
 
 
 @dataclass

@@ -55,17 +55,35 @@ def _placed(planned: PlannedStep, pools: Sequence[Pool]) -> PlannedStep:
     devices = _devices(resources, pool)
     if len(devices) < least * resources.workers:
         need = f"{_count(resources.workers, 'worker')} with {least} each"
-        fix = f"pool {pool.name!r} has {len(machine.accelerators)}; ask for a range such as 0..{most}, or for fewer workers"
+        kind = resources.accelerator_type
+        need, range_ = (f"{need}, of type {kind}", f"{kind}:0..{most}") if kind else (need, f"0..{most}")
+        fix = f"pool {pool.name!r} has {len(_of_type(resources, pool))}; ask for a range such as {range_}, or for fewer workers"
         raise Unavailable(f"step {planned.step.name!r} needs more accelerators than there are", value=need, fix=fix)
-    placement = Placement(pool.name, pool.engine, resources.workers, devices, _why(resources, machine, devices))
+    chosen = _sized(resources, machine)
+    placement = Placement(pool.name, pool.engine, chosen.workers, _devices(chosen, pool), _why(chosen, machine, _devices(chosen, pool)))
     return replace(planned, placement=placement)
+
+
+def _sized(resources: Resources, machine: Inventory) -> Resources:
+    """With as many workers, within their range, as the machine has cores and accelerators for."""
+    low, high = resources.worker_range()
+    by_cores = int((machine.cores + ROUNDING) / resources.cpus)
+    least, _ = resources.accelerator_range()
+    by_devices = len(machine.accelerators) // least if least else high
+    return resources.model_copy(update={"workers": max(low, min(high, by_cores, by_devices))})
 
 
 def _devices(resources: Resources, pool: Pool) -> tuple[int, ...]:
     """The accelerators that its workers get, each the same number: as many as there are, up to the most that it can use."""
-    there = [device.index for device in pool.machines[0].accelerators]
+    there = _of_type(resources, pool)
     each = min(resources.accelerator_range()[1], len(there) // resources.workers)
     return tuple(there[: each * resources.workers])
+
+
+def _of_type(resources: Resources, pool: Pool) -> list[int]:
+    """The accelerators of the type that is asked for: their model names it (`H100` in `NVIDIA H100 80GB HBM3`)."""
+    kind = resources.accelerator_type.casefold()
+    return [device.index for device in pool.machines[0].accelerators if kind in device.model.casefold()]
 
 
 def _why(resources: Resources, machine: Inventory, devices: Sequence[int]) -> str:

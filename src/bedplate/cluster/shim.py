@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from bedplate.cluster import leash
 from bedplate.cluster.tree import MARK, Process, kill, members, send
@@ -131,7 +132,7 @@ class _Watch:
         self._environment = environment
         self._signals = signals
         self._grace_s = grace_s
-        self._store = _reserved_port()
+        self._store, self._coordinator = _reserved_port(), _reserved_port()
         self._running: dict[int, tuple[int, subprocess.Popen[bytes]]] = {}  # by process number: rank and child
         self._ended: list[tuple[int, int]] = []  # rank and code, in the order of their ends
         self._due: dict[int, float] = {}  # ranks to be started again, and when
@@ -143,6 +144,9 @@ class _Watch:
         self._told = False
         self._told_leftovers: set[Process] = set()
         self._timed_out = False
+        self._begun_at_s = time.time()
+        named = attempt.spec.get("preemption_notice")
+        self._notice = Path(attempt.root, named) if named else None
 
     def run(self) -> None:
         """Start the children and wait until nothing that came of them is left."""
@@ -156,7 +160,7 @@ class _Watch:
                 del self._due[rank]
                 self._start(rank)
 
-    def verdict(self) -> dict[str, str | None]:
+    def verdict(self) -> dict[str, Any]:
         """The `ended` entry: status, failure class, message."""
         if self._timed_out:
             return _ended("failed", "timeout", f"it took longer than max_time, {self._attempt.max_time_s:g} s")
@@ -187,8 +191,14 @@ class _Watch:
         group = {"GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1", "ROLE_NAME": "default"}
         elastic = {"TORCHELASTIC_RUN_ID": self._attempt.run, "TORCHELASTIC_RESTART_COUNT": str(self._attempt.token - 1)}
         store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._store.getsockname()[1])}
-        torchrun = {**ranks, **sizes, **group, **elastic, **store}
+        torchrun = {**ranks, **sizes, **group, **elastic, **store, **self._jax(rank)}
         return {"PYTHONUNBUFFERED": "1", **self._attempt.environment, **torchrun, **self._environment, MARK: self._attempt.folder}
+
+    def _jax(self, rank: int) -> dict[str, str]:
+        """What `jax.distributed.initialize` reads itself (the addresses), and what it is to be told: on a port that torch does not use."""
+        address = f"127.0.0.1:{self._coordinator.getsockname()[1]}"
+        count = {"JAX_NUM_PROCESSES": str(self._attempt.processes), "JAX_PROCESS_ID": str(rank)}
+        return {"JAX_COORDINATOR_ADDRESS": address, "JAX_COORDINATOR_BIND_ADDRESS": address, **count}
 
     def _pause_s(self) -> float:
         """How long nothing needs to be done, unless a signal comes."""
@@ -230,6 +240,8 @@ class _Watch:
         if now_s >= self._beat_s:
             self._beat_s = now_s + HEARTBEAT_S
             self._journal.write("heartbeat")
+        if self._preempted() and not self._told:
+            self._signals.stop = True
         if now_s >= self._limit_s and not self._told and (self._running or self._due):
             self._timed_out = self._signals.stop = True
         if self._signals.stop and not self._told and (self._running or self._due):
@@ -243,6 +255,10 @@ class _Watch:
                 with suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
 
+    def _preempted(self) -> bool:
+        """Whether the file in which a cloud tells of the end of this machine was written since the attempt began."""
+        return self._notice is not None and self._notice.exists() and self._notice.stat().st_mtime >= self._begun_at_s
+
     def _leftovers(self) -> bool:
         """Whether anything outlived the children. After a stop notice it is told as well: its parent may have been a mere shell."""
         left = members(self._attempt.folder, [os.getpid()])
@@ -254,7 +270,7 @@ class _Watch:
         return bool(kill(left))
 
 
-def _failure(attempt: Attempt, rank: int, code: int) -> dict[str, str | None]:
+def _failure(attempt: Attempt, rank: int, code: int) -> dict[str, Any]:
     """What it means that `rank` was the first to end badly."""
     if code == EXIT_STOPPED:
         return _ended("stopped")
@@ -263,14 +279,15 @@ def _failure(attempt: Attempt, rank: int, code: int) -> dict[str, str | None]:
         return _ended("failed", "worker_lost", f"rank {rank} was killed by {number}")
     said = [entry.body for entry in JournalReader(attempt.path).read() if entry.kind == "failure"]
     said.sort(key=lambda body: (body["failure"] == "worker_lost", body.get("rank") != rank))  # a loss may be the echo of another's failure
-    if code == EXIT_LOST:
-        return _ended("failed", "worker_lost", str(said[0]["message"]) if said else f"rank {rank} was lost")
     if said:
-        return _ended("failed", str(said[0]["failure"]), str(said[0]["message"]))
+        crash = {name: said[0][name] for name in ("signal", "step", "node") if said[0].get(name) is not None}
+        return {**_ended("failed", str(said[0]["failure"]), str(said[0]["message"])), **crash}
+    if code == EXIT_LOST:
+        return _ended("failed", "worker_lost", f"rank {rank} was lost")
     return _ended("failed", "user_error", f"rank {rank} ended with exit code {code}: {_tail(attempt.log(rank))}")
 
 
-def _ended(status: str, failure: str | None = None, message: str = "") -> dict[str, str | None]:
+def _ended(status: str, failure: str | None = None, message: str = "") -> dict[str, Any]:
     return {"status": status, "failure": failure, "message": message}
 
 

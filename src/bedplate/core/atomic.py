@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedWriter
 from pathlib import Path
 
 from bedplate.core.errors import BedplateError
@@ -14,12 +17,19 @@ from bedplate.core.errors import BedplateError
 
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Put `data` at `path` so that a reader, or a machine that loses power, sees the old file or the new one."""
+    with replacing(path, mode=mode) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BufferedWriter]:
+    """A file to write what is to be at `path`, as `write_bytes` puts it there, once the block has ended well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)  # noqa: PTH105 - the one rename that everything durable goes through

@@ -16,6 +16,8 @@ KINDS: Mapping[str, str] = {
     "run.created": "a step of a launch is to be executed, with its fingerprint, inputs, code, environment and hardware",
     "attempt.started": "an engine was given an attempt of a run; its number is the fencing token",
     "attempt.ended": "an attempt is over, with its status and failure class",
+    "attempt.restarted": "ranks of an attempt were replaced in place, under the same token",
+    "attempt.noticed": "something was noticed that ends nothing by itself: a straggler, a hang's report, trouble with storage",
     "checkpoint.committed": "a checkpoint written under the current token exists from here on",
     "run.finished": "a run ended: succeeded, failed, cancelled or stopped; its outputs are versions",
     "version.created": "an immutable output exists",

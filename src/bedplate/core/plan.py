@@ -43,7 +43,8 @@ class PlannedStep:
     """A step with what the passes said of it.
 
     `run`: it would be executed; `fresh`: a version with this fingerprint exists; `waits`: it depends on a step that would run, and will
-    be judged when that step's output is known. `estimate_s` is the length of its last run, None when it never ran.
+    be judged when that step's output is known. `estimate_s` is the length of its last run, None when it never ran. `training` is the mesh
+    that the planner chose, with its reasons and what it predicts.
     """
 
     step: Step
@@ -53,6 +54,7 @@ class PlannedStep:
     placement: Placement | None = None
     estimate_s: float | None = None
     made_by: str | None = None
+    training: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Plan:
         return "\n".join(
             [
                 *lines,
+                *(_training_line(planned) for planned in self.steps if planned.training),
                 "",
                 total + (f"; about {human_duration(estimate)} by the last runs (an estimate)" if estimate else ""),
             ]
@@ -109,3 +112,10 @@ class Plan:
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(self.text())}</pre>"
+
+
+def _training_line(planned: PlannedStep) -> str:
+    """The mesh of a step and why, below the table."""
+    assert planned.training is not None
+    axes = ", ".join(f"{name} {size}" for name, size in planned.training["mesh"].items())
+    return f"{planned.step.name}: mesh {axes}; " + "; ".join(planned.training["why"])

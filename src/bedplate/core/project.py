@@ -17,7 +17,7 @@ from bedplate.core import source as yaml_source
 from bedplate.core.errors import SpecError, nearest
 from bedplate.core.settings import Settings
 from bedplate.core.source import FieldPath, Source
-from bedplate.core.spec import Declared, Inputs, ProjectSpec
+from bedplate.core.spec import FEATURE_KINDS, INPUT_KINDS, Declared, ImageInputs, Inputs, ProjectSpec, TextInputs
 
 PROJECT_FILE = "bedplate.yaml"
 
@@ -66,7 +66,7 @@ def validate(source: Source) -> ProjectSpec:
 
 def _placed(source: Source, error: ValidationError) -> SpecError:
     first = error.errors()[0]
-    path: FieldPath = tuple(part for part in first["loc"] if part != "[key]")
+    path: FieldPath = tuple(part for part in first["loc"] if part not in ("[key]", *FEATURE_KINDS, *INPUT_KINDS.values()))
     value = first.get("input")
     shown: object = value if isinstance(value, str | int | float | bool) else None
     what, fix = first["msg"].removeprefix("Value error, "), "see docs/reference/project-file.md"
@@ -78,6 +78,8 @@ def _placed(source: Source, error: ValidationError) -> SpecError:
         what, fix, shown = cause.what, cause.fix or fix, cause.value
     elif first["type"] == "extra_forbidden":
         what, fix, shown = "unknown field", nearest(str(path[-1]), _fields_at(path[:-1])), path[-1]
+    elif first["type"] == "missing" and isinstance(path[-1], int):
+        path, what, fix, shown = path[:-1], "a list is too short", f"give it {int(path[-1]) + 1} values or more", None
     elif first["type"] == "missing":
         what, fix, shown = "a required field is missing", f"add `{path[-1]}:`", None
     elif first["type"] == "string_pattern_mismatch" and "pattern" in first.get("ctx", {}):
@@ -86,24 +88,25 @@ def _placed(source: Source, error: ValidationError) -> SpecError:
 
 
 def _fields_at(path: FieldPath) -> list[str]:
-    kind: type[Declared] | None = ProjectSpec
-    chosen = False  # the next part is a name that the user chose: the kind stays
+    kinds: list[type[Declared]] = [ProjectSpec]
+    chosen = False  # the next part is a name that the user chose: the kinds stay
     for part in path:
         if chosen:
             chosen = False
             continue
-        field = {(info.alias or name): info for name, info in kind.model_fields.items()}.get(str(part)) if kind else None
-        if field is None:
+        fields = {(info.alias or name): info for kind in kinds for name, info in kind.model_fields.items()}
+        if str(part) not in fields:
             return []
-        kind, chosen = _declared_in(field.annotation), get_origin(field.annotation) is dict
-    return [info.alias or name for name, info in kind.model_fields.items()] if kind else []
+        annotation = fields[str(part)].annotation
+        kinds, chosen = _declared_in(annotation), get_origin(annotation) is dict
+    return [info.alias or name for kind in kinds for name, info in kind.model_fields.items()]
 
 
-def _declared_in(annotation: Any) -> type[Declared] | None:
+def _declared_in(annotation: Any) -> list[type[Declared]]:
+    """The declared kinds that an annotation can stand for, as a rule one."""
     if isinstance(annotation, type) and issubclass(annotation, Declared):
-        return annotation
-    found = (_declared_in(part) for part in getattr(annotation, "__args__", ()))
-    return next((kind for kind in found if kind is not None), None)
+        return [annotation]
+    return [kind for part in getattr(annotation, "__args__", ()) for kind in _declared_in(part)]
 
 
 def _override(source: Source, overrides: Mapping[str, str]) -> None:
@@ -157,7 +160,7 @@ def _check_features(source: Source, spec: ProjectSpec) -> None:
                 _check_column(source, ("datasets", name, field), column, _columns(spec, name), name)
         for column in dataset.key:
             _check_column(source, ("datasets", name, "key"), column, _columns(spec, name), name)
-    for name, feature in spec.features.items():
+    for name, feature in spec.stored(spec.features).items():
         path = ("features", name)
         _known(source, (*path, "from"), feature.from_, spec.datasets, "dataset")
         if spec.datasets[feature.from_].known_at is None:
@@ -184,8 +187,10 @@ def _check_jobs(source: Source, spec: ProjectSpec) -> None:
                     fix="let one job write it",
                 )
             writers[output] = name
-        if job.inputs is not None:
+        if isinstance(job.inputs, Inputs):
             _check_inputs(source, spec, name, job.inputs)
+        elif job.inputs is not None:
+            _check_samples(source, spec, name, job.inputs)
 
 
 def _check_inputs(source: Source, spec: ProjectSpec, job: str, inputs: Inputs) -> None:
@@ -210,8 +215,35 @@ def _check_inputs(source: Source, spec: ProjectSpec, job: str, inputs: Inputs) -
         _check_column(source, (*path, "columns"), column, _columns(spec, inputs.spine), inputs.spine)
     for feature in inputs.features:
         _known(source, (*path, "features"), feature, spec.features, "feature")
-        for column in spec.features[feature].entity:
+    for view in spec.stored(inputs.features).values():
+        for column in view.entity:
             _check_column(source, (*path, "features"), column, _columns(spec, inputs.spine), inputs.spine)
+    stored, computed = spec.stored(inputs.features), spec.on_demand(inputs.features)
+    for place, (name, function) in enumerate(computed.items()):
+        ready = [*stored, *list(computed)[:place]]
+        for column in function.inputs:
+            other, separator, _ = column.partition("__")
+            if separator and other in spec.features:
+                if other not in ready:
+                    fix = f"add {other!r} to the job's features, before {name!r}"
+                    raise source.error((*path, "features"), f"feature {name!r} needs another", value=column, fix=fix)
+            else:
+                _check_column(source, ("features", name, "inputs"), column, _columns(spec, inputs.spine), inputs.spine)
+
+
+def _check_samples(source: Source, spec: ProjectSpec, job: str, inputs: TextInputs | ImageInputs) -> None:
+    path = ("jobs", job, "inputs")
+    places = {"text": inputs.text} if isinstance(inputs, TextInputs) else {"images": inputs.images, "label": inputs.label}
+    for field, place in places.items():
+        if place is not None:
+            dataset, _, column = place.partition(".")
+            _known(source, (*path, field), dataset, spec.datasets, "dataset")
+            _check_column(source, (*path, field), column, _columns(spec, dataset), dataset)
+    if isinstance(inputs, TextInputs) and inputs.tokenizer in spec.jobs:
+        files = [output for output in spec.jobs[inputs.tokenizer].outputs if "://" not in output]
+        if len(files) != 1:
+            fix = "give it one file in `outputs`, or name the file itself"
+            raise source.error((*path, "tokenizer"), "the job does not write one file", value=inputs.tokenizer, fix=fix)
 
 
 def _check_models(source: Source, spec: ProjectSpec) -> None:
@@ -237,6 +269,11 @@ def _check_models(source: Source, spec: ProjectSpec) -> None:
     for name, endpoint in spec.endpoints.items():
         model_name, _, alias = endpoint.model.partition("@")
         _known(source, ("endpoints", name, "model"), model_name, spec.models, "model")
+        if not isinstance(spec.jobs[spec.models[model_name].from_].inputs, Inputs):
+            fix = "serve models of tables here; load a model of text or images with `bedplate.train.bundle.ModelVersion`"
+            raise source.error(
+                ("endpoints", name, "model"), "an endpoint looks up rows, and this model takes none", value=model_name, fix=fix
+            )
         if spec.models[model_name].promote.to != alias:
             fix = f"use {model_name}@{spec.models[model_name].promote.to}, or change models.{model_name}.promote.to"
             raise source.error(("endpoints", name, "model"), "nothing moves this alias", value=endpoint.model, fix=fix)

@@ -7,7 +7,7 @@ Does not know: any implementation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bedplate.core.attempt import Attempt
@@ -78,18 +78,26 @@ class Stream(Protocol):
 
 @dataclass(frozen=True)
 class FeedSchema:
-    """What a row has: numeric columns, categorical columns, the label's name."""
+    """What a row has: numeric columns, categorical columns, the label's name ("" for none).
+
+    `kind` is "table", or "tokens" or "images" for samples that are no columns; `facts` are what is known of those (sequence length,
+    size of the vocabulary, height and width, classes).
+    """
 
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     label: str
+    kind: str = "table"
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class FeedBatch:
     """Rows of one rank. `position` is the global number of samples of the epoch that are behind after this batch.
 
-    `columns` holds numeric columns and the label as float64 (NaN: null), categorical ones as int32 codes (-1: null), each of shape [rows].
+    `columns` of a table holds numeric columns and the label as float64 (NaN: null), categorical ones as int32 codes (-1: null), each of
+    shape [rows]; of tokens "tokens", int64 [rows, sequence + 1]; of images "images", uint8 [rows, 3, height, width], and the label by its
+    name: int64 codes of classes, or float32 numbers.
     """
 
     epoch: int
@@ -110,6 +118,16 @@ class Feed(Protocol):
 
     def dictionary(self, column: str) -> Sequence[str]:
         """The strings that the codes of a categorical column stand for."""
+
+    @property
+    def tokenizer(self) -> str | None:
+        """The JSON of the tokenizer that made the tokens; None where there are none."""
+
+    def counters(self) -> Mapping[str, float]:
+        """What was read since the start: `bytes_read`, `read_s` and, where there is a cache, what it did."""
+
+    def in_order(self, split: str, batch_size: int) -> Iterator[Mapping[str, numpy.ndarray]]:
+        """A split as it lies, whole, at most `batch_size` rows at a time."""
 
     def batches(
         self, split: str, *, batch_size: int, rank: int, world_size: int, epoch: int, seed: int, start: int = 0

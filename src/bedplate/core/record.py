@@ -30,6 +30,8 @@ class AttemptRecord:
     status: str = "running"
     failure: str | None = None
     message: str = ""
+    restarts: list[Mapping[str, Any]] = field(default_factory=list)  # ranks replaced in place
+    notices: list[Mapping[str, Any]] = field(default_factory=list)  # what ended nothing by itself
 
 
 @dataclass
@@ -216,6 +218,10 @@ class Records:
             record.attempts.append(attempt)
         elif event.kind == "attempt.ended":
             self._attempt_ended(record, event)
+        elif event.kind in ("attempt.restarted", "attempt.noticed"):
+            for attempt in record.attempts:
+                if attempt.token == payload["token"]:
+                    (attempt.restarts if event.kind == "attempt.restarted" else attempt.notices).append(payload)
         elif event.kind == "endpoint.ready" and record.state.live and payload["token"] == record.state.token:
             record.port, record.answering = payload["port"], payload["token"]
         elif event.kind == "run.finished":

@@ -43,14 +43,14 @@ class Cut:
     ignored: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_cut(lake: Lake, name: str, version: int, dataset: Dataset) -> pa.Table:
-    """The rows of a version, ordered by (_partition, _offset).
+def read_cut(lake: Lake, name: str, version: int, dataset: Dataset, since: Mapping[int, int] | None = None) -> pa.Table:
+    """The rows of a version, ordered by (_partition, _offset); with `since` only those from an offset of their partition on.
 
     Columns: the stored ones in the declared types, the derived ones, `_known_at` (timestamp[us, UTC]), `_arrived_at`, `_partition` (int32),
     `_offset` (int64). Raises NotFound for a table or version that is not there and DataError for a column or an expression that is wrong.
     """
     columns = [*dataset.columns, *SYSTEM.names] if dataset.columns else None
-    table = _ordered(lake.read(name, version, columns))
+    table = _ordered(lake.read(name, version, columns, _from(since or {})))
     stored = table.select([column for column in table.column_names if column not in SYSTEM.names])
     for column, values in _derived(name, dataset, stored).items():
         stored = stored.append_column(column, values)
@@ -59,6 +59,16 @@ def read_cut(lake: Lake, name: str, version: int, dataset: Dataset) -> pa.Table:
     for column in SYSTEM.names:
         whole = whole.append_column(column, table[column])
     return whole
+
+
+def _from(since: Mapping[int, int]) -> pc.Expression | None:
+    """Rows from these offsets on, and all of partitions that are not named."""
+    if not since:
+        return None
+    later = ~pc.field("_partition").isin(list(since))
+    for partition, offset in since.items():
+        later |= (pc.field("_partition") == partition) & (pc.field("_offset") >= offset)
+    return later
 
 
 def _ordered(table: pa.Table) -> pa.Table:

@@ -2,9 +2,11 @@
 
 A windowed view holds, per entity and time at which something became known, how many values there were up to then and their sum, as
 integers: a window (T - W, T] is the difference of two of them, exact in any order of summing. Float columns are rounded to a quantum
-of 1e-6 before they are summed (half to even); nulls and NaN are not counted. An as-of view holds per entity and known time the row with
-the greatest event time among those known by then (ties: the later known, then the later offset). Rows with a null entity or a null
-known time feed nothing; nor, as of a time, do rows whose declared event time is null.
+of 1e-6 before they are summed (half to even); nulls and NaN are not counted. What is no such difference (min, max, last, distinct, what
+decays) is found among the events themselves, which the view then holds in order (`data.ordered`).
+
+An as-of view holds per entity and known time the row with the greatest event time among those known by then (ties: the later known, then
+the later offset). Rows with a null entity or a null known time feed nothing; nor, as of a time, do rows whose declared event time is null.
 
 So that a row of a training set never sees the event that became of itself, both kinds also hold the events by the dataset's key.
 Does not know: spines or requests (`data.join`, `data.online`).
@@ -13,7 +15,7 @@ Does not know: spines or requests (`data.join`, `data.online`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,16 +24,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bedplate.core.atomic import write_bytes, write_json
+from bedplate.core.atomic import replacing, write_json
 from bedplate.core.clock import duration_s
 from bedplate.core.digest import digest, digest_file
 from bedplate.core.errors import DataError, NotFound
 from bedplate.core.spec import ColumnType, Dataset, Feature
-from bedplate.data.keys import KNOWN_AT, OFFSET, PARTITION, Bools, Ints, column, column_type, encode, microseconds, validity
+from bedplate.data.keys import KNOWN_AT, OFFSET, PARTITION, Bools, Ints, column, column_type, encode, microseconds
+from bedplate.data.latest import latest, runners_up
+from bedplate.data.ordered import DECAYED, FROM_EVENTS, counted
+from bedplate.data.ordering import in_threads, order
 
 QUANTA_PER_UNIT = 1_000_000  # of a float column; integer columns are summed as they are
 SIDECAR = "view.json"
-_FORMAT = 1
+_FORMAT = 2
 _SUM_END = 2.0**63 * (1 - 1e-6)  # compared with a float sum, hence the margin
 
 
@@ -51,6 +56,10 @@ class Aggregated:
     aggregates: tuple[str, ...]
     scale: int
 
+    def lengths(self, view: View, aggregate: str) -> tuple[Window, ...]:
+        """The windows of an aggregate, or its half-lives where it decays."""
+        return view.half_lives if aggregate in DECAYED else view.windows
+
 
 @dataclass(frozen=True)
 class View:
@@ -67,6 +76,8 @@ class View:
     key: tuple[str, ...]
     columns: tuple[tuple[str, ColumnType], ...]
     windows: tuple[Window, ...]
+    half_lives: tuple[Window, ...]
+    ttl_us: int | None
     aggregated: tuple[Aggregated, ...]
     values: tuple[str, ...]
     rows: int
@@ -76,7 +87,7 @@ class View:
     folder: Path
 
     def load(self, file: str) -> pa.Table:
-        """One of the view's tables, memory-mapped: entities, prefix, keys, own or values. Raises DataError when it is damaged."""
+        """One of the view's tables, memory-mapped: entities, prefix, keys, own, events or values. Raises DataError when it is damaged."""
         path = self.folder / f"{file}.arrow"
         if digest_file(path) != self.files[path.name]:
             raise DataError("a file of a feature view is damaged", value=str(path), fix=f"make it again: bedplate run {self.name} --force")
@@ -90,16 +101,14 @@ def materialize(name: str, feature: Feature, dataset: Dataset, table: pa.Table, 
     Raises DataError for an unknown column, a column that cannot be aggregated, or sums that leave 64 bits.
     """
     owner = feature.from_
-    known, is_known = microseconds(column(table, KNOWN_AT, owner), f"{owner}.{KNOWN_AT}")
-    entity, entities = encode(table, feature.entity, owner)
+    times = lambda: microseconds(column(table, KNOWN_AT, owner), f"{owner}.{KNOWN_AT}")  # noqa: E731 - two of a kind, side by side
+    coded = lambda: encode(table, feature.entity, owner)  # noqa: E731 - as above
+    (known, is_known), (entity, entities) = in_threads(lambda work: work(), [times, coded])
     events = _Events(table, owner, known, entity, (entity >= 0) & is_known)
     made = _windowed(feature, dataset, events) if feature.aggregates else _asof(name, feature, dataset, events)
     made.tables["entities"] = entities
-    files = {}
-    for file, content in sorted(made.tables.items()):
-        path = out / f"{file}.arrow"
-        write_bytes(path, _ipc(content))
-        files[path.name] = digest_file(path)
+    names = sorted(made.tables)
+    digests = in_threads(lambda file: _write(out / f"{file}.arrow", made.tables[file]), names)
     columns = _outputs(name, feature, made)
     sidecar = {
         "format": _FORMAT,
@@ -109,15 +118,21 @@ def materialize(name: str, feature: Feature, dataset: Dataset, table: pa.Table, 
         "entity": list(feature.entity),
         "key": list(dataset.key),
         "columns": [list(pair) for pair in columns],
-        "windows": [[text, round(duration_s(text) * 1e6)] for text in feature.windows],
+        "windows": _lengths(feature.windows),
+        "half_lives": _lengths(feature.half_lives),
+        "ttl_us": round(duration_s(feature.ttl) * 1e6) if feature.ttl else None,
         "aggregated": [[part.column, list(part.aggregates), part.scale] for part in made.aggregated],
         "values": list(feature.columns),
         "rows": made.tables["prefix"].num_rows,
         "cut": cut_of(table),
-        "files": files,
+        "files": {f"{file}.arrow": its for file, its in zip(names, digests, strict=True)},
     }
     write_json(out / SIDECAR, sidecar)
     return open_view(out)
+
+
+def _lengths(texts: Sequence[str]) -> list[list[Any]]:
+    return [[text, round(duration_s(text) * 1e6)] for text in texts]
 
 
 def open_view(folder: Path) -> View:
@@ -134,6 +149,8 @@ def open_view(folder: Path) -> View:
         key=tuple(values["key"]),
         columns=tuple((name, kind) for name, kind in values["columns"]),
         windows=tuple(Window(text, length) for text, length in values["windows"]),
+        half_lives=tuple(Window(text, length) for text, length in values["half_lives"]),
+        ttl_us=values["ttl_us"],
         aggregated=tuple(Aggregated(name, tuple(parts), scale) for name, parts, scale in values["aggregated"]),
         values=tuple(values["values"]),
         rows=values["rows"],
@@ -198,46 +215,103 @@ class _Events:
 class _Made:
     tables: dict[str, pa.Table]
     aggregated: tuple[Aggregated, ...] = ()
-    value_types: tuple[ColumnType, ...] = ()
+    value_types: tuple[ColumnType, ...] = ()  # of aggregated columns, or of the values of an as-of view
 
 
 def _windowed(feature: Feature, dataset: Dataset, events: _Events) -> _Made:
-    aggregated, numbers = [], []
+    aggregated: list[Aggregated] = []
+    kinds: list[ColumnType] = []
+    numbers: list[Ints] = []
     for name, aggregates in feature.aggregates.items():
         array = column(events.table, name, events.owner)
         kind = column_type(array.type, events.owner)
-        if kind not in ("int", "float", "bool"):
+        if kind in ("string", "timestamp") and set(aggregates) & {"sum", "mean", *DECAYED}:
             raise DataError(f"{events.owner}.{name} is no number to aggregate", value=kind, fix="derive a number from it")
-        counted, amounts = _amounts(array, f"{events.owner}.{name}")
         aggregated.append(Aggregated(name, aggregates, QUANTA_PER_UNIT if kind == "float" else 1))
-        numbers += [counted, amounts]
+        kinds.append(kind)
+        numbers += _numbers(array, {"sum", "mean"} & set(aggregates), f"{events.owner}.{name}")
     tables = {"prefix": _prefix(events.entity, events.known, numbers, events.counted)}
+    key = np.full(events.table.num_rows, -1, np.int64)
     if dataset.key:
         key, tables["keys"] = encode(events.table, dataset.key, events.owner)
         own = key * (int(events.entity.max(initial=0)) + 1) + events.entity
         tables["own"] = _prefix(own, events.known, numbers, events.counted & (key >= 0))
-    return _Made(tables, aggregated=tuple(aggregated))
+    looked_at = [part.column for part in aggregated if set(part.aggregates) & set(FROM_EVENTS)]
+    if looked_at:
+        tables["events"] = _in_order(events, dataset, key, looked_at)
+    return _Made(tables, tuple(aggregated), tuple(kinds))
 
 
-def _amounts(array: Any, owner: str) -> tuple[Ints, Ints]:
-    valid = validity(array)
+def _in_order(events: _Events, dataset: Dataset, key: Ints, columns: Sequence[str]) -> pa.Table:
+    """The events by entity, known time, event time (null first), partition and offset: columns group, at, key and those named."""
+    happened, has_time = _happened(events, dataset)
+    happened = np.where(has_time, happened, np.iinfo(np.int64).min)
+    rows = _ordered(events, events.counted, happened)
+    values = _taken(events, {f"value_{name}": name for name in columns}, rows)
+    return pa.table({"group": _narrow(events.entity[rows]), "at": events.known[rows], "key": key[rows], **values})
+
+
+def _happened(events: _Events, dataset: Dataset) -> tuple[Ints, Bools]:
+    """When each event happened, and where that is not null: when it was known, for a dataset that declares nothing else."""
+    if dataset.event_time is None:
+        return events.known, np.ones(len(events.known), bool)
+    return microseconds(column(events.table, dataset.event_time, events.owner), f"{events.owner}.{dataset.event_time}")
+
+
+def _ordered(events: _Events, counted: Bools, happened: Ints) -> Ints:
+    """The rows that count by entity, known time, event time, partition and offset."""
+    place = [events.table.column(name).to_numpy() for name in (PARTITION, OFFSET)]
+    return _order_of(events.entity, events.known, counted, lambda rows: (happened[rows], place[0][rows], place[1][rows]))
+
+
+def _order_of(groups: Ints, known: Ints, counted: Bools, ties: Callable[[Ints], Sequence[Ints]]) -> Ints:
+    if counted.all():
+        return order(groups, known, ties)
+    rows = np.flatnonzero(counted)
+    return rows[order(groups[rows], known[rows], lambda some: ties(rows[some]))]
+
+
+def _taken(events: _Events, columns: Mapping[str, str], rows: Ints) -> dict[str, pa.Array[Any]]:
+    """Columns of the events at some rows, by new names."""
+    places: Any = pa.array(rows)
+    taken = in_threads(lambda name: column(events.table, name, events.owner).take(places), list(columns.values()))
+    return dict(zip(columns, taken, strict=True))
+
+
+def _narrow(codes: Ints) -> npt.NDArray[Any]:
+    """Codes in 32 bits where they fit: half as much to write, to verify and to read."""
+    return codes.astype(np.int32) if int(codes.max(initial=0)) < 2**31 else codes
+
+
+def _in_groups(codes: Ints, counted: Bools) -> Ints:
+    """The codes that count, in order."""
+    sizes = np.bincount(codes if counted.all() else codes[counted])
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
+def _steps(group: Ints, at: Ints) -> Bools:
+    """Which rows are the last of their group and time."""
+    return np.append((group[1:] != group[:-1]) | (at[1:] != at[:-1]), True)[: len(group)]
+
+
+def _numbers(array: Any, summed: object, owner: str) -> tuple[Ints, Ints]:
+    """Whether each value counts, and its integer units where it is to be summed."""
+    valid = counted(array)
+    if not summed:
+        return valid.astype(np.int64), np.zeros(len(array), np.int64)
     values = array.fill_null(False if pa.types.is_boolean(array.type) else 0).to_numpy(zero_copy_only=False)
-    if values.dtype.kind == "f":
-        valid &= ~np.isnan(values)
-    amounts = quanta(np.where(valid, values, 0), owner)
-    return valid.astype(np.int64), amounts
+    return valid.astype(np.int64), quanta(np.where(valid, values, 0), owner)
 
 
 def _prefix(groups: Ints, known: Ints, numbers: Sequence[Ints], counted: Bools) -> pa.Table:
     """Per group and known time the running totals, ordered by both: columns group, at, and one for each of `numbers`."""
-    rows = np.flatnonzero(counted)
-    rows = rows[np.lexsort((known[rows], groups[rows]))]
+    rows = _order_of(groups, known, counted, lambda _: ())
     group, at = groups[rows], known[rows]
     new_group = np.diff(group, prepend=-1) != 0
     starts = np.flatnonzero(new_group)
-    ends = np.flatnonzero(np.append((np.diff(group) != 0) | (np.diff(at) != 0), True)) if len(rows) else starts
+    ends = np.flatnonzero(_steps(group, at))
     sizes = np.diff(np.append(starts, len(rows)))
-    columns = {"group": group[ends], "at": at[ends]}
+    columns: dict[str, npt.NDArray[Any]] = {"group": _narrow(group[ends]), "at": at[ends]}
     for place, number in enumerate(numbers):
         ordered = number[rows]
         if len(starts) and np.add.reduceat(np.abs(ordered.astype(np.float64)), starts).max() >= _SUM_END:
@@ -249,59 +323,53 @@ def _prefix(groups: Ints, known: Ints, numbers: Sequence[Ints], counted: Bools) 
 
 
 def _asof(name: str, feature: Feature, dataset: Dataset, events: _Events) -> _Made:
-    table = events.table
-    event, has_event = events.known, np.ones(table.num_rows, bool)
-    if dataset.event_time:
-        event, has_event = microseconds(column(table, dataset.event_time, events.owner), f"{events.owner}.{dataset.event_time}")
-    key = np.full(table.num_rows, -1, np.int64)
+    """Where there is no key, each step has the values that are the latest then; else steps name rows of the values in order."""
+    happened, has_time = _happened(events, dataset)
+    counted = events.counted & has_time
+    rows = _ordered(events, counted, happened)
+    group, at = _in_groups(events.entity, counted), events.known[rows]
+    steps = np.flatnonzero(_steps(group, at))
+    prefix: dict[str, npt.NDArray[Any]] = {"group": _narrow(group[steps]), "at": at[steps]}
     tables: dict[str, pa.Table] = {}
-    if dataset.key:
-        key, tables["keys"] = encode(table, dataset.key, events.owner)
-    rows = np.flatnonzero(events.counted & has_event)
-    partition, offset = (table.column(part).to_numpy()[rows] for part in (PARTITION, OFFSET))
-    by_rank = rows[np.lexsort((offset, partition, events.known[rows], event[rows]))]
-    rank = np.empty(table.num_rows, np.int64)
-    rank[by_rank] = np.arange(len(by_rank))
-    ordered = by_rank[np.lexsort((events.known[by_rank], events.entity[by_rank]))]
-    group, at = events.entity[ordered], events.known[ordered]
-    best = np.maximum.accumulate(group * len(rank) + rank[ordered]) - group * len(rank)
-    other = _runners_up(group, rank[ordered], key[ordered]) if dataset.key else np.full(len(ordered), -1, np.int64)
-    last = np.append((np.diff(group) != 0) | (np.diff(at) != 0), True) if len(ordered) else np.zeros(0, bool)
-    prefix = {"group": group[last], "at": at[last], "best": best[last], "other": other[last], "key": key[by_rank][best[last]]}
+    if dataset.event_time or dataset.key:
+        event = happened[rows]
+        best = latest(group, event) if dataset.event_time else np.arange(len(rows))
+        if dataset.key:
+            codes, tables["keys"] = encode(events.table, dataset.key, events.owner)
+            key = codes[rows]
+            prefix |= {"best": best[steps], "other": runners_up(group, event, key, best)[steps], "key": key[best[steps]]}
+        else:
+            rows = rows[best[steps]]
+    elif len(steps) < len(rows):
+        rows = rows[steps]
     tables["prefix"] = pa.table(prefix)
-    tables["values"] = pa.table({value: column(table, value, events.owner) for value in feature.columns}).take(by_rank)
+    tables["values"] = pa.table(_taken(events, {name: name for name in feature.columns}, rows))
+    if feature.ttl:
+        tables["happened"] = pa.table({"at": happened[rows]})
     return _Made(tables, value_types=tuple(column_type(field.type, name) for field in tables["values"].schema))
-
-
-def _runners_up(group: Ints, rank: Ints, key: Ints) -> Ints:
-    """At each row the greatest rank so far in its group among rows whose key is not that of the greatest one; -1 for none."""
-    result = []
-    current, best, best_key, other = -1, -1, -1, -1
-    for its_group, its_rank, its_key in zip(group.tolist(), rank.tolist(), key.tolist(), strict=True):
-        if its_group != current:
-            current, best, best_key, other = its_group, -1, -1, -1
-        if its_rank > best:
-            other = other if its_key == best_key else best
-            best, best_key = its_rank, its_key
-        elif its_key != best_key:
-            other = max(other, its_rank)
-        result.append(other)
-    return np.array(result, np.int64)
 
 
 def _outputs(name: str, feature: Feature, made: _Made) -> list[tuple[str, ColumnType]]:
     if not feature.aggregates:
         return [(feature_name(name, value), kind) for value, kind in zip(feature.columns, made.value_types, strict=True)]
     outputs: list[tuple[str, ColumnType]] = []
-    for part in made.aggregated:
+    for part, kind in zip(made.aggregated, made.value_types, strict=True):
         for aggregate in part.aggregates:
-            whole = aggregate == "count" or (aggregate == "sum" and part.scale == 1)
-            outputs += [(feature_name(name, part.column, aggregate, window), "int" if whole else "float") for window in feature.windows]
+            lengths = feature.half_lives if aggregate in DECAYED else feature.windows
+            outputs += [(feature_name(name, part.column, aggregate, length), _output_type(aggregate, kind)) for length in lengths]
     return outputs
 
 
-def _ipc(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
+def _output_type(aggregate: str, kind: ColumnType) -> ColumnType:
+    if aggregate in ("min", "max", "last"):
+        return kind
+    if aggregate in ("count", "distinct") or (aggregate == "sum" and kind != "float"):
+        return "int"
+    return "float"
+
+
+def _write(path: Path, table: pa.Table) -> str:
+    """Write a table's file; returns its digest."""
+    with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table.combine_chunks())
-    return bytes(sink.getvalue())
+    return digest_file(path)

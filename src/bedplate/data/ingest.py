@@ -20,12 +20,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bedplate.core.digest import digest, digest_file
+from bedplate.core.digest import digest, digest_file, digest_files
 from bedplate.core.errors import DataError
 from bedplate.core.protocols import Stream
 from bedplate.core.spec import ColumnType, Dataset
 from bedplate.data.cut import Cut, read_cut
 from bedplate.data.lake import Lake
+from bedplate.data.pattern import is_pattern, matching
 from bedplate.data.records import JsonReader, arrow_of
 from bedplate.data.schema import ARROW, QUARANTINE, SYSTEM, Shape
 from bedplate.data.sources import FileSource, open_file
@@ -86,7 +87,7 @@ def ingest_file(name: str, dataset: Dataset, path: Path, lake: Lake, progress: P
     """
     source = open_file(path)
     before = _stamp(path)
-    target = _TablePair(name, dataset, lake, ("file", digest_file(path)), "file")
+    target = _TablePair(name, dataset, lake, _content(path), "file")
     ignored: Counter[str] = Counter()
     with lake.held(name):
         target.open(source.infer)
@@ -225,9 +226,19 @@ def _sample(stream: Stream, ends: Mapping[int, int]) -> pa.Array[Any]:
     return records
 
 
-def _stamp(path: Path) -> tuple[int, int, int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _content(path: Path) -> tuple[str, str]:
+    """What names the content of a file, or of the files of a pattern: a kind and a digest."""
+    if path.is_file() or not is_pattern(path):
+        return "file", digest_file(path)
+    return "files", digest_files(*matching(path))
+
+
+def _stamp(path: Path) -> tuple[object, int]:
+    """What changes when a file, or one of a pattern's, does; at the end when the last of them did (nanoseconds)."""
+    base, names = (path.parent, [path.name]) if path.is_file() or not is_pattern(path) else matching(path)
+    status = [(base / name).stat() for name in names]
+    stamps = [(name, each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for name, each in zip(names, status, strict=True)]
+    return stamps, max((each.st_ctime_ns for each in status), default=0)
 
 
 def _spool(source: FileSource, shape: Shape, arrived_at_us: int, spool: Path, progress: Progress) -> tuple[pa.Table, int, Counter[str]]:

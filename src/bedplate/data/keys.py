@@ -36,7 +36,7 @@ def column(table: pa.Table, name: str, owner: str) -> pa.Array[Any]:
     array: Any = table.column(name).combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    plain: pa.Array[Any] = array.cast(_PLAIN[column_type(array.type, f"{owner}.{name}")])
+    plain: pa.Array[Any] = array.cast(ARROW_TYPES[column_type(array.type, f"{owner}.{name}")])
     return plain
 
 
@@ -68,17 +68,26 @@ def encode(table: pa.Table, names: Sequence[str], owner: str) -> tuple[Ints, pa.
     codes, present = np.zeros(table.num_rows, np.int64), np.ones(table.num_rows, bool)
     columns = [_key_column(table, name, owner) for name in names]
     for array in columns:
-        encoded = array.dictionary_encode()
-        rank = np.empty(len(encoded.dictionary), np.int64)
-        rank[pc.sort_indices(encoded.dictionary).to_numpy(zero_copy_only=False)] = np.arange(len(rank))
         present &= validity(array)
-        places = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-        codes = _fold(codes, rank[places] if len(rank) else np.zeros(len(codes), np.int64), len(rank))
-    rows = np.flatnonzero(present)
-    _, first, inverse = np.unique(codes[rows], return_index=True, return_inverse=True)
-    result = np.full(table.num_rows, -1, np.int64)
-    result[rows] = inverse
-    return result, pa.table(dict(zip(names, columns, strict=True))).take(rows[first])
+        codes = _fold(codes, *_ranked(array))
+    first, inverse = _distinct(codes if present.all() else np.where(present, codes, -1))
+    return inverse, pa.table(dict(zip(names, columns, strict=True))).take(first)
+
+
+def _distinct(codes: Ints) -> tuple[Ints, Ints]:
+    """The first row of each code in order of code, and for each row the place of its code there (-1 where it is -1)."""
+    bound = int(codes.max(initial=-1)) + 1
+    if bound > 4 * len(codes) + 1024:
+        rows = np.flatnonzero(codes >= 0)
+        _, first, inverse = np.unique(codes[rows], return_index=True, return_inverse=True)
+        result = np.full(len(codes), -1, np.int64)
+        result[rows] = inverse
+        return rows[first], result
+    first_row = np.full(bound + 1, -1, np.int64)  # codes are dense: no sort is needed; the last place is that of -1
+    first_row[codes[::-1]] = np.arange(len(codes))[::-1]
+    there = first_row[:bound] >= 0
+    place = np.append(np.where(there, np.cumsum(there) - 1, -1), -1)
+    return first_row[:bound][there], place[codes]
 
 
 def lookup(distinct: pa.Table, table: pa.Table, owner: str) -> tuple[Ints, Bools]:
@@ -130,7 +139,23 @@ def _key_column(table: pa.Table, name: str, owner: str) -> pa.Array[Any]:
     return array
 
 
+def _ranked(array: pa.Array[Any]) -> tuple[Ints, int]:
+    """For each value its place in an order of values, any place for a null, and how many places there are."""
+    if pa.types.is_integer(array.type) and array.null_count < len(array):
+        bounds: Any = pc.min_max(array)
+        least, most = bounds["min"].as_py(), bounds["max"].as_py()
+        if most - least <= 2 * len(array):  # such numbers are places themselves
+            return array.fill_null(least).to_numpy(zero_copy_only=False) - least, most - least + 1
+    encoded: Any = array.dictionary_encode()
+    rank = np.empty(len(encoded.dictionary), np.int64)
+    rank[pc.sort_indices(encoded.dictionary).to_numpy(zero_copy_only=False)] = np.arange(len(rank))
+    places = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
+    return (rank[places] if len(rank) else np.zeros(len(array), np.int64)), len(rank)
+
+
 def _fold(codes: Ints, next_codes: Ints, count: int) -> Ints:
+    if not codes.any():
+        return next_codes
     if count and int(codes.max(initial=0)) >= _MOST_CODES // count:
         codes = np.unique(codes, return_inverse=True)[1]
     return codes * max(count, 1) + next_codes
@@ -163,4 +188,4 @@ _TYPES: tuple[tuple[Any, ColumnType], ...] = (
     (pa.types.is_floating, "float"),
     (pa.types.is_timestamp, "timestamp"),
 )
-_PLAIN = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "timestamp": _MICROSECONDS}
+ARROW_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "timestamp": _MICROSECONDS}

@@ -64,11 +64,11 @@ class Commit:
 class Table:
     """A handle on one table, at the version at which it was loaded or to which it wrote. For one thread."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        """Load the newest version. Raises deltalake's TableNotFoundError when there is none: ask the lake."""
+    def __init__(self, name: str, folder: Path, version: int | None = None) -> None:
+        """Load the newest version, or the one that is named. Raises deltalake's TableNotFoundError when there is none: ask the lake."""
         self.name = name
         self._folder = folder
-        self._delta = DeltaTable(str(folder))
+        self._delta = DeltaTable(str(folder), version=version)
 
     @property
     def version(self) -> int:
@@ -156,10 +156,13 @@ class Lake:
         """Tables lie in `root/NAME`; nothing is made yet."""
         self.root = root
 
-    def table(self, name: str) -> Table | None:
-        """A handle on a table, or None when there is none. Raises DataError for a name outside [a-z0-9_-]."""
+    def table(self, name: str, version: int | None = None) -> Table | None:
+        """A handle on a table, of its newest version or a certain one, or None when there is none.
+
+        Raises DataError for a name outside [a-z0-9_-].
+        """
         folder = self._folder(name)
-        return Table(name, folder) if DeltaTable.is_deltatable(str(folder)) else None
+        return Table(name, folder, version) if DeltaTable.is_deltatable(str(folder)) else None
 
     def create(self, name: str, schema: pa.Schema) -> Table:
         """A handle on a table, which is made when there is none: of several that try at once, one makes it and all get it."""

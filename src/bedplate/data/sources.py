@@ -1,4 +1,5 @@
 """Files as batches of rows: CSV, JSON lines and Parquet, the text ones also gzip- or zstd-compressed. The name's ending says which.
+A pattern (`text/**/*.py`) stands for text files, a row each (`source_text`).
 
 `_offset` is the number of the row (CSV, Parquet) or line (JSON lines), from 0, the header of a CSV file not counted.
 Does not know: tables or commits.
@@ -16,10 +17,12 @@ import pyarrow as pa
 
 from bedplate.core.errors import DataError
 from bedplate.core.spec import ColumnType
+from bedplate.data.pattern import is_pattern
 from bedplate.data.records import JsonReader, system_columns
 from bedplate.data.schema import Batch, Shape, need_columns
 from bedplate.data.source_csv import CsvFile, byte_stream
 from bedplate.data.source_parquet import ParquetFile
+from bedplate.data.source_text import TextFiles
 
 _BLOCK_BYTES = 8 << 20
 
@@ -91,7 +94,9 @@ _FORMATS: Mapping[str, type[CsvFile] | type[JsonLinesFile] | type[ParquetFile]] 
 
 
 def open_file(path: Path) -> FileSource:
-    """The reader for a file. Raises DataError for a missing file or an unknown ending."""
+    """The reader for a file, or for the text files of a pattern. Raises DataError for a missing file or an unknown ending."""
+    if not path.is_file() and is_pattern(path):
+        return _Reported(path, TextFiles(path))
     if not path.is_file():
         raise DataError("the source file is missing", value=path.name, fix="put it there, or correct `source:`")
     name = path.name.lower()

@@ -23,6 +23,11 @@ from bedplate.data.lake import Table, Write
 _EPOCH = "epoch"
 
 
+def epoch_of(table: Table) -> int:
+    """The number of the table's epoch, as of the handle's version: while it stays, rows are only added."""
+    return table.recorded(_EPOCH) or 0
+
+
 class Target:
     """One table as the target of the source that `source` digests."""
 
@@ -54,7 +59,7 @@ class Target:
 
     @property
     def _epoch(self) -> int:
-        return self.table.recorded(_EPOCH) or 0
+        return epoch_of(self.table)
 
     def _mark(self, epoch: int, partition: int) -> str:
         return f"{epoch}:{self._source}:{self._topic}:{partition}"

@@ -27,6 +27,7 @@ from bedplate.data.features import View
 from bedplate.data.feed import AT, CODES, DICTIONARIES, MANIFEST, NEVER_US, NUMBERS, PLACE, SPLIT, SPLITS
 from bedplate.data.join import join
 from bedplate.data.keys import KNOWN_AT, OFFSET, PARTITION, Bools, Ints, column, encode, lookup, microseconds, validity
+from bedplate.data.on_demand import OnDemandView, apply
 
 _FORMAT = 1
 
@@ -51,19 +52,23 @@ def build(
     spine: pa.Table,
     spine_dataset: Dataset,
     label: pa.Table,
-    views: Sequence[View],
+    views: Sequence[View | OnDemandView],
     out: Path,
     progress: Callable[[int, int], None],
 ) -> TrainingSet:
     """Write the training set of `inputs` into folder `out`. `label` is the cut of the label's dataset. The manifest is written last.
 
+    On-demand views are computed after the others, in their order, from any columns of the spine and of views before them.
     Raises DataError for a column that a table lacks (with its nearest names), a name that is there twice, a spine without a key, or a
     label that is no number.
     """
     progress(0, spine.num_rows)
     columns = pa.table({name: column(spine, name, inputs.spine) for name in inputs.columns})
-    joined = join(spine, KNOWN_AT, views, spine_dataset.key, inputs.spine)
-    for name in (name for view in views for name, _ in view.columns):
+    joined = join(spine, KNOWN_AT, [view for view in views if isinstance(view, View)], spine_dataset.key, inputs.spine)
+    for view in (view for view in views if isinstance(view, OnDemandView)):
+        for name, values in apply(view, {name: column(joined, name, inputs.spine) for name in view.inputs}).items():
+            joined = joined.append_column(name, values)
+    for name in (name for view in views for name, _ in (view.columns if isinstance(view, View) else view.names)):
         columns = columns.append_column(name, joined.column(name))
     target = _label(inputs, spine, spine_dataset, label)
     schema = _schema(columns, inputs.label.partition(".")[2])

@@ -26,6 +26,7 @@ ANSWERS = Dataset(
     columns={
         "id": "string",
         "at": "timestamp",
+        "as_of": "timestamp",
         "endpoint": "string",
         "model": "string",
         "model_digest": "string",

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bedplate.core.atomic import write_json
 from bedplate.core.attempt import Identity, is_alive
-from bedplate.core.digest import digest, digest_file
+from bedplate.core.digest import digest, digest_file, digest_files
 from bedplate.core.errors import DataError, NotFound
 from bedplate.core.plan import Step
 from bedplate.core.pool import Pool
 from bedplate.core.record import Records, RunRecord
 from bedplate.core.versions import Version
+from bedplate.data.pattern import is_pattern, matching
 from bedplate.data.streams.log import Log
 from bedplate.flow.closure import Closure, closure
+from bedplate.flow.intervals import rates_of
 from bedplate.flow.workspace import Workspace
 from bedplate.hardware.inventory import inventory
+from bedplate.train.checkpoints.interval import Rates
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Facts:
 
     `code` is by step and `sources` by source; `made` maps a step to its runs that succeeded, newest first; `serving` maps an endpoint
     to its live run; `active` maps a step and a fingerprint to the run that is under way; `aliased` maps a model to the version that its
-    alias points to; `pinned` maps a step to what the present launch made of it.
+    alias points to; `pinned` maps a step to what the present launch made of it; `rates` are the failures and stalls that are known, for
+    each step that chooses its checkpoint interval by them.
     """
 
     code: Mapping[str, Closure]
@@ -45,6 +49,7 @@ class Facts:
     pools: tuple[Pool, ...]
     aliased: Mapping[str, Version] = field(default_factory=dict)
     pinned: Mapping[str, Made] = field(default_factory=dict)
+    rates: Mapping[str, Rates] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,15 @@ def gather(workspace: Workspace, steps: Iterable[Step]) -> Facts:
         accepted=records.accepted,
         pools=(Pool("local", "local", (machine,)),),
         aliased=dict(_aliased(records, steps)),
+        rates=dict(_rates(workspace, steps)),
     )
+
+
+def _rates(workspace: Workspace, steps: Iterable[Step]) -> Iterable[tuple[str, Rates]]:
+    for step in steps:
+        job = workspace.project.spec.jobs.get(step.name)
+        if job is not None and job.checkpoint.every == "auto":
+            yield step.name, rates_of(workspace.records, step.name, workspace.clock.now())
 
 
 def _aliased(records: Records, steps: Iterable[Step]) -> Iterable[tuple[str, Version]]:
@@ -129,6 +142,8 @@ def source_position(workspace: Workspace, source: str) -> str:
         log = Log(folder, workspace.clock)
         return digest([log.identity, sorted(log.end_offsets().items())])
     path = workspace.project.root / source
+    if not path.is_file() and is_pattern(path):
+        return _pattern_digest(path, source, workspace.state / "digests.json")
     if not path.is_file():
         raise DataError("the source file is missing", value=source, fix=f"put it in {workspace.project.root}, or correct `source:`")
     return remembered_digest(path, workspace.state / "digests.json")
@@ -136,12 +151,28 @@ def source_position(workspace: Workspace, source: str) -> str:
 
 def remembered_digest(path: Path, memory: Path) -> str:
     """BLAKE3 of a file, from `memory` when size, modification time and inode are those remembered."""
+    return _remembered(path, _stamp(path), memory, lambda: digest_file(path))
+
+
+def _pattern_digest(pattern: Path, source: str, memory: Path) -> str:
+    """What stands for the files of a pattern: their names and contents. Raises DataError when there are none."""
+    base, names = matching(pattern)
+    if not names:
+        raise DataError("no file matches the source", value=source, fix="put files there, or correct `source:`")
+    stamps = digest([[name, *_stamp(base / name)] for name in names])
+    return _remembered(pattern, stamps, memory, lambda: digest_files(base, names))
+
+
+def _stamp(path: Path) -> list[int]:
     status = path.stat()
-    stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _remembered(path: Path, stamp: object, memory: Path, compute: Callable[[], str]) -> str:
     known: dict[str, Any] = json.loads(memory.read_text()) if memory.exists() else {}
     entry = known.get(os.fspath(path))
     if entry is not None and entry["stamp"] == stamp:
         return str(entry["digest"])
-    value = digest_file(path)
+    value = compute()
     write_json(memory, {**known, os.fspath(path): {"stamp": stamp, "digest": value}})
     return value

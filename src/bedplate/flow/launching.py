@@ -21,10 +21,12 @@ from bedplate.core.errors import BedplateError
 from bedplate.core.event import Draft
 from bedplate.core.plan import PlannedStep, Step
 from bedplate.core.record import RunRecord
-from bedplate.core.spec import Job
+from bedplate.core.spec import Job, MeshAxes
 from bedplate.core.versions import Version
 from bedplate.flow.closure import snapshot
 from bedplate.flow.facts import Facts, Made, location_of
+from bedplate.flow.intervals import checkpoint_settings
+from bedplate.flow.meshing import chosen_mesh
 from bedplate.flow.stale import components
 from bedplate.flow.workspace import Workspace
 
@@ -46,7 +48,7 @@ def run_created(workspace: Workspace, launch: str, planned: PlannedStep, outputs
         "fingerprint": planned.fingerprint,
         "components": components(step, facts, {need: _given(step, need, outputs, facts) for need in step.needs}),
         "why": planned.why,
-        "spec": {**step.spec, **_job_settings(job)},
+        "spec": {**step.spec, **_job_settings(job, planned, facts), **_checkpoint_settings(job, planned, facts)},
         "inputs": {name: version.ref for name, version in inputs.items()},
         "code": snapshot(workspace.project.root, workspace.code_store, code) if code else None,
         "environment": environment(workspace.state / "environment.json"),
@@ -80,11 +82,38 @@ def _inputs(workspace: Workspace, step: Step, outputs: Mapping[str, Made], facts
     return inputs
 
 
-def _job_settings(job: Job | None) -> dict[str, Any]:
+def _job_settings(job: Job | None, planned: PlannedStep, facts: Facts) -> dict[str, Any]:
     if job is None:
         return {}
     limit = duration_s(job.max_time) if job.max_time else None
-    return {"checkpoint_every_s": duration_s(job.checkpoint_every), "max_time_s": limit}
+    profiled = {"profile": job.profile.model_dump()} if job.profile is not None else {}
+    return {**_recovery_settings(job), **_mesh_settings(job, planned, facts), **profiled, "max_time_s": limit}
+
+
+def _checkpoint_settings(job: Job | None, planned: PlannedStep, facts: Facts) -> dict[str, Any]:
+    if job is None:
+        return {}
+    assert planned.placement is not None
+    return {"checkpoint": checkpoint_settings(job, facts.rates.get(planned.step.name), planned.placement.world_size)}
+
+
+def _mesh_settings(job: Job, planned: PlannedStep, facts: Facts) -> dict[str, Any]:
+    """How the model is computed. Without a mesh of its own a job is pure data parallel; with `auto` the planner chooses."""
+    choice = chosen_mesh(job, planned, facts.pools)
+    mesh = job.mesh.model_dump(exclude_none=True) if isinstance(job.mesh, MeshAxes) else dict(choice.mesh) if choice else None
+    named = ("precision", "accumulate", "activation_checkpointing", "compile")
+    return {**({"mesh": mesh} if mesh else {}), **{name: getattr(job, name) for name in named}}
+
+
+def _recovery_settings(job: Job) -> dict[str, Any]:
+    """What is done about failures; none of it is part of the fingerprint."""
+    named = ("recovery", "on_log", "on_out_of_memory", "on_numeric", "rollback", "loss_spike", "preemption_notice")
+    return {
+        **{name: getattr(job, name) for name in named},
+        "hang_after_s": duration_s(job.hang_after) if job.hang_after else None,
+        "start_limit_s": duration_s(job.start_limit),
+        "workers": list(job.resources.worker_range()),
+    }
 
 
 def _resume(workspace: Workspace, fingerprint: str) -> Mapping[str, Any] | None:
@@ -145,7 +174,7 @@ def make_attempt(workspace: Workspace, run: RunRecord, token: int, checkpoint: M
         root=str(workspace.project.root),
         state=str(workspace.state),
         code=str(workspace.code_store / code["snapshot"]) if code else str(workspace.project.root),
-        spec=made["spec"],
+        spec={**made["spec"], "restarts_left": max(0, run.state.max_restarts - run.state.restarts)},
         inputs={name: {**version.to_json(), "path": str(location_of(workspace, version))} for name, version in inputs.items()},
         argv=("/bin/sh", "-c", command) if command else worker,
         shim_argv=(sys.executable, "-m", "bedplate.flow.shim", str(folder)),

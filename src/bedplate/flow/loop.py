@@ -9,14 +9,14 @@ Does not know: how progress is shown, or what a step computes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bedplate.cluster.place import fits
 from bedplate.core.atomic import write_json
-from bedplate.core.attempt import ATTEMPT_FILE, Identity, is_alive, own_identity
+from bedplate.core.attempt import ATTEMPT_FILE, Identity, boot_id, is_alive, own_identity
 from bedplate.core.errors import BedplateError, Busy, Fenced, Outrun
 from bedplate.core.event import Draft
 from bedplate.core.journal import Entry, JournalReader
@@ -39,6 +39,8 @@ LEASE_S = 15.0
 POLL_S = 0.3
 SIGN_S = 10.0
 STARTS_BEFORE_READY = 3
+PREVIOUS = 7  # checkpoints that a newer one names, to go back to where it is damaged
+NOTED = {"restart": "attempt.restarted", "notice": "attempt.noticed"}
 
 
 @dataclass
@@ -151,6 +153,8 @@ class Loop:
             key = f"{run.id}/{watched.token}/{entry.writer}/{entry.number}"
             if entry.kind == "checkpoint":
                 drafts.append(self._checkpoint(run, watched, entry, key))
+            elif entry.kind in NOTED:
+                drafts.append(Draft(NOTED[entry.kind], run.id, {**entry.body, "token": watched.token}, key))
             elif entry.kind == "ready":
                 drafts.append(Draft("endpoint.ready", run.id, {**entry.body, "token": watched.token}, key))
                 watched.ready = True
@@ -172,7 +176,7 @@ class Loop:
 
     def _checkpoint(self, run: RunRecord, watched: Watched, entry: Entry, key: str) -> Draft:
         before = watched.findings.checkpoints or ([run.state.checkpoint] if run.state.checkpoint else [])
-        previous = [{name: value for name, value in known.items() if name != "previous"} for known in before[-2:]]
+        previous = [{name: known[name] for name in ("step", "location", "digest")} for known in before[-PREVIOUS:]]
         return Draft("checkpoint.committed", run.id, {**entry.body, "token": watched.token, "previous": previous[::-1]}, key)
 
     def _store_metrics(self, run: RunRecord, watched: Watched, entries: list[Entry]) -> None:
@@ -189,8 +193,7 @@ class Loop:
         if self._launcher(run.attempts[-1].engine).poll(run.attempts[-1].handle) != "gone":
             return None
         ended = self._ingest(run, watched, watched.reader.read())  # what it wrote before it went
-        lost = {"token": watched.token, "status": "failed", "failure": "worker_lost", "message": "its shim is gone"}
-        return ended or lost
+        return ended or {"token": watched.token, "status": "failed", **_gone(run.attempts[-1].handle)}
 
     def _end(self, run: RunRecord, watched: Watched, ended: dict[str, Any]) -> None:
         draft = Draft("attempt.ended", run.id, ended, key=f"{run.id}/{watched.token}/ended")
@@ -299,6 +302,15 @@ class Loop:
 def _made(planned: PlannedStep, facts: Facts) -> Made:
     pinned = facts.pinned.get(planned.step.name)
     return pinned or next(made for made in facts.made[planned.step.name] if made.run.id == planned.made_by)
+
+
+def _gone(handle: Mapping[str, Any]) -> dict[str, Any]:
+    """What it means that nothing of an attempt is left and it did not say why: its machine is gone, or somebody killed its shim."""
+    if handle.get("node") is not None:
+        return {"failure": "node_lost", "message": f"the machine {handle['node']} is gone", "node": handle["node"]}
+    if handle.get("boot_id", boot_id()) != boot_id():
+        return {"failure": "node_lost", "message": "the machine was started again"}
+    return {"failure": "worker_lost", "message": "its shim is gone"}
 
 
 def _resources(run: RunRecord) -> Resources:

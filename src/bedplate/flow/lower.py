@@ -15,16 +15,16 @@ from typing import Any
 
 from bedplate.core.errors import NotFound, nearest
 from bedplate.core.plan import Step
-from bedplate.core.spec import Dataset, Job, ProjectSpec
+from bedplate.core.spec import Dataset, Feature, ImageInputs, Inputs, Job, ProjectSpec, TextInputs
 
 FORMATS: Mapping[str, int] = {  # raised when the meaning of a step's output changes, so that old outputs are made anew
     "job": 1,
     "ingest": 1,
-    "feature": 1,
+    "feature": 2,  # views hold events in order, for what is no difference of sums
     "training_set": 1,
     "train": 1,
     "gate": 1,
-    "online": 1,
+    "online": 2,  # rows and views are packed by entity, from cuts
     "endpoint": 1,
 }
 STORED = ("source", "key", "columns")  # the fields of a dataset on which its stored rows depend
@@ -36,7 +36,7 @@ def lower(spec: ProjectSpec) -> tuple[Step, ...]:
     steps = [
         *(_job(name, job) for name, job in spec.jobs.items() if job.inputs is None),
         *(_ingest(name, dataset, writers) for name, dataset in spec.datasets.items()),
-        *(_feature(name, spec) for name in spec.features),
+        *(_feature(name, feature, spec) for name, feature in spec.stored(spec.features).items()),
     ]
     for name, job in spec.jobs.items():
         if job.inputs is not None:
@@ -76,8 +76,13 @@ def _entry_files(job: Job) -> tuple[str, ...]:
     return tuple(word for word in shlex.split(job.command or "") if PurePosixPath(word).suffix == ".py")
 
 
+def _numbers(job: Job) -> dict[str, Any]:
+    """The settings on which trained numbers depend by more than rounding: not the mesh, nor how a batch is cut."""
+    return {} if job.precision == "fp32" else {"precision": job.precision}
+
+
 def _job(name: str, job: Job) -> Step:
-    spec = _step_spec("job", function=job.function, command=job.command, params=job.params, outputs=list(job.outputs))
+    spec = _step_spec("job", function=job.function, command=job.command, params=job.params, outputs=list(job.outputs), **_numbers(job))
     return Step(name, "job", (), spec, _entry_files(job), job.code, resources=job.resources)
 
 
@@ -89,28 +94,63 @@ def _ingest(name: str, dataset: Dataset, writers: Mapping[str, str]) -> Step:
     return Step(name, "ingest", needs, _step_spec("ingest", dataset=stored), sources=sources, reads=reads)
 
 
-def _feature(name: str, spec: ProjectSpec) -> Step:
-    feature = spec.features[name]
+def _feature(name: str, feature: Feature, spec: ProjectSpec) -> Step:
     values = _step_spec("feature", feature=feature.model_dump(mode="json", by_alias=True), dataset=_dataset(spec.datasets[feature.from_]))
     return Step(name, "feature", (feature.from_,), values)
 
 
 def _training_set(name: str, job: Job, spec: ProjectSpec) -> Step:
-    assert job.inputs is not None
+    if not isinstance(job.inputs, Inputs):
+        return _samples(name, job, spec)
     label_dataset = job.inputs.label.partition(".")[0]
-    needs = dict.fromkeys([job.inputs.spine, label_dataset, *job.inputs.features])
+    needs = dict.fromkeys([job.inputs.spine, label_dataset, *spec.stored(job.inputs.features)])
     values = _step_spec(
         "training_set",
         inputs=job.inputs.model_dump(mode="json"),
         split=job.split.model_dump(mode="json"),
         datasets={dataset: _dataset(spec.datasets[dataset]) for dataset in (job.inputs.spine, label_dataset)},
+        **_on_demand(job.inputs, spec),
     )
-    return Step(f"{name}.inputs", "training_set", tuple(needs), values)
+    return Step(f"{name}.inputs", "training_set", tuple(needs), values, _function_files(job.inputs, spec))
+
+
+def _on_demand(inputs: Inputs, spec: ProjectSpec) -> dict[str, Any]:
+    """What a step is told of the functions among a job's features; nothing where there are none."""
+    declared = {name: feature.model_dump(mode="json") for name, feature in spec.on_demand(inputs.features).items()}
+    return {"on_demand": declared} if declared else {}
+
+
+def _function_files(inputs: Inputs, spec: ProjectSpec) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(feature.function.partition(":")[0] for feature in spec.on_demand(inputs.features).values()))
+
+
+def _samples(name: str, job: Job, spec: ProjectSpec) -> Step:
+    """The training set of text or images. A tokenizer that no job writes is a file of the project, a source."""
+    inputs = job.inputs
+    assert isinstance(inputs, TextInputs | ImageInputs)
+    values = _step_spec(
+        "training_set",
+        inputs=inputs.model_dump(mode="json"),
+        split=job.split.model_dump(mode="json"),
+        datasets={inputs.dataset: _dataset(spec.datasets[inputs.dataset])},
+    )
+    if isinstance(inputs, ImageInputs):
+        return Step(f"{name}.inputs", "training_set", (inputs.dataset,), values)
+    outputs = spec.jobs[inputs.tokenizer].outputs if inputs.tokenizer in spec.jobs else (inputs.tokenizer,)
+    file = next(output for output in outputs if "://" not in output)
+    values["tokenizer"] = file
+    writer = next((owner for owner, each in spec.jobs.items() if file in each.outputs), None)
+    if writer is None:
+        return Step(f"{name}.inputs", "training_set", (inputs.dataset,), values, sources=(file,))
+    return Step(f"{name}.inputs", "training_set", (inputs.dataset, writer), values, reads=(inputs.dataset, file))
 
 
 def _train(name: str, job: Job, spec: ProjectSpec) -> Step:
     model = next((model for model, declared in spec.models.items() if declared.from_ == name), name)
-    values = _step_spec("train", function=job.function, command=job.command, params=job.params, model=model, outputs=list(job.outputs))
+    outputs = list(job.outputs)
+    values = _step_spec(
+        "train", function=job.function, command=job.command, params=job.params, model=model, outputs=outputs, **_numbers(job)
+    )
     return Step(name, "train", (f"{name}.inputs",), values, _entry_files(job), job.code, resources=job.resources)
 
 
@@ -129,17 +169,21 @@ def _serving(endpoint: str, spec: ProjectSpec) -> tuple[str, Job]:
 
 def _online(endpoint: str, spec: ProjectSpec) -> Step:
     _, job = _serving(endpoint, spec)
-    assert job.inputs is not None
-    views = job.inputs.features
-    datasets = dict.fromkeys([job.inputs.spine, *(spec.features[view].from_ for view in views)])
-    keyed = {name: _dataset(spec.datasets[name]) for name in datasets if spec.datasets[name].key}
-    values = _step_spec("online", views=list(views), datasets=keyed)
-    return Step(f"{endpoint}.features", "online", (*keyed, *views), values)
+    assert isinstance(job.inputs, Inputs)
+    views = spec.stored(job.inputs.features)
+    datasets = dict.fromkeys([job.inputs.spine, *(view.from_ for view in views.values())])
+    values = _step_spec(
+        "online",
+        features={name: view.model_dump(mode="json", by_alias=True) for name, view in views.items()},
+        datasets={name: _dataset(spec.datasets[name]) for name in datasets},
+        store=spec.endpoints[endpoint].store,
+    )
+    return Step(f"{endpoint}.features", "online", (*datasets, *views), values)
 
 
 def _endpoint(name: str, spec: ProjectSpec) -> Step:
     model, job = _serving(name, spec)
-    assert job.inputs is not None
+    assert isinstance(job.inputs, Inputs)
     declared = spec.models[model]
     values = _step_spec(
         "endpoint",
@@ -149,11 +193,12 @@ def _endpoint(name: str, spec: ProjectSpec) -> Step:
         predict=declared.predict,
         inputs=job.inputs.model_dump(mode="json"),
         spine=_dataset(spec.datasets[job.inputs.spine]),
-        views={view: _view_key(view, spec) for view in job.inputs.features},
+        views={name: _view_key(view, spec) for name, view in spec.stored(job.inputs.features).items()},
+        **_on_demand(job.inputs, spec),
     )
-    return Step(name, "endpoint", (model, f"{name}.features"), values, (declared.predict.partition(":")[0],), job.code)
+    entries = tuple(dict.fromkeys([declared.predict.partition(":")[0], *_function_files(job.inputs, spec)]))
+    return Step(name, "endpoint", (model, f"{name}.features"), values, entries, job.code)
 
 
-def _view_key(view: str, spec: ProjectSpec) -> dict[str, Any]:
-    feature = spec.features[view]
+def _view_key(feature: Feature, spec: ProjectSpec) -> dict[str, Any]:
     return {"entity": list(feature.entity), "dataset": feature.from_, "key": list(spec.datasets[feature.from_].key)}

@@ -6,13 +6,16 @@ Does not know: how facts are gathered, or how a plan is executed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bedplate.cluster.place import place
 from bedplate.core.errors import BedplateError
 from bedplate.core.plan import Plan, Step
 from bedplate.core.spec import ProjectSpec
 from bedplate.flow.facts import Facts, gather
+from bedplate.flow.intervals import explained
 from bedplate.flow.lower import lower, select
+from bedplate.flow.meshing import mesh_pass
 from bedplate.flow.stale import judge
 from bedplate.flow.workspace import Workspace
 from bedplate.models.gate import check_expressions
@@ -27,13 +30,16 @@ def steps_for(spec: ProjectSpec, targets: Sequence[str]) -> tuple[Step, ...]:
 
 def plan_steps(project: str, targets: Sequence[str], steps: Sequence[Step], facts: Facts, force: Sequence[str] = ()) -> Plan:
     """The plan of these steps under these facts. Pure."""
-    return place(Plan(project, tuple(targets), judge(steps, facts, force)), facts.pools)
+    placed = place(Plan(project, tuple(targets), judge(steps, facts, force)), facts.pools)
+    return replace(placed, steps=explained(placed.steps, facts.rates))
 
 
 def plan(workspace: Workspace, targets: Sequence[str] = (), force: Sequence[str] = ()) -> Plan:
     """What would run, where and why, for `targets` (none: everything declared). Starts nothing and changes nothing."""
     steps = steps_for(workspace.project.spec, targets)
-    return plan_steps(workspace.project.name, targets, steps, gather(workspace, steps), force)
+    facts = gather(workspace, steps)
+    planned = plan_steps(workspace.project.name, targets, steps, facts, force)
+    return mesh_pass(planned, workspace.project.spec.jobs, facts.pools)
 
 
 def check_run_targets(spec: ProjectSpec, targets: Sequence[str]) -> None:

@@ -66,13 +66,16 @@ class EndpointInfo:
 
 @dataclass(frozen=True)
 class Looked:
-    """What a lookup found: the row that the model is given, and the references of the versions it came from."""
+    """What a lookup found: the row that the model is given, the references of the versions it came from, and as of when (seconds since
+    the epoch; None: the lookup knows no time).
+    """
 
     row: Mapping[str, Any]
     versions: Mapping[str, str] = field(default_factory=dict)
+    as_of_s: float | None = None
 
 
-Lookup = Callable[[Mapping[str, Any]], Looked]
+Lookup = Callable[[Sequence[Mapping[str, Any]]], Sequence[Looked]]
 Predict = Callable[[list[Mapping[str, Any]]], Sequence[float]]
 
 
@@ -95,8 +98,9 @@ def app(
 ) -> ASGIApp:
     """The ASGI application of one endpoint.
 
-    `lookup` raises NotFound or DataError for a request that it cannot answer; both go to the caller. `predict` gives one finite number
-    per row. `remember` takes one JSON record per answer and must not block. `health` says what became of the answers.
+    `lookup` finds the rows of all instances of a request at once; it raises NotFound or DataError where it cannot, and both go to the
+    caller. `predict` gives one finite number per row. `remember` takes one JSON record per answer and must not block. `health` says what
+    became of the answers.
     """
     gateway = _Gateway(endpoint, lookup, predict, remember, clock or SystemClock())
     description = {
@@ -155,7 +159,7 @@ class _Gateway:
         """Look up, predict, remember."""
         begun_s = time.perf_counter()
         try:
-            looked = [self._lookup(instance) for instance in instances]
+            looked = self._lookup(instances)
         except (NotFound, DataError) as error:
             status = 404 if isinstance(error, NotFound) else 422
             raise Refused(status, error.what, value=_shown(error.value), fix=error.fix or "correct the request") from error
@@ -177,6 +181,7 @@ class _Gateway:
             "request": dict(request),
             "features": {name: _plain(value) for name, value in looked.row.items()},
             "versions": dict(looked.versions),
+            "as_of": looked.as_of_s,
             "prediction": prediction,
             "model": self._endpoint.model,
             "digest": self._endpoint.digest,

@@ -31,24 +31,32 @@ from bedplate.train.preprocess import Arrays, Columns, Dictionary, Preprocessing
 WEIGHTS_FILE = "model.safetensors"
 PREPROCESSING_FILE = "preprocessing.json"
 SIGNATURE_FILE = "signature.json"
+TOKENIZER_FILE = "tokenizer.json"
 MANIFEST_FILE = "manifest.json"
 
 Batch = dict[str, torch.Tensor]
 
 
 def save_model(
-    folder: Path, module: torch.nn.Module, preprocessing: Preprocessing, params: Mapping[str, Any]
+    folder: Path, weights: Mapping[str, torch.Tensor], preprocessing: Preprocessing, params: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """Write a model to `folder` in one rename, in place of what lies there; returns its digest and the manifest."""
+    """Write a model, of which `weights` is the state dict, to `folder` in one rename, in place of what lies there.
+
+    Returns its digest and the manifest.
+    """
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     # cloned: tied weights share memory, which the format does not have
-    weights = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in module.state_dict().items()}
-    save_file(weights, beside / WEIGHTS_FILE)
-    write_json(beside / PREPROCESSING_FILE, preprocessing.to_json())
+    apart = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
+    save_file(apart, beside / WEIGHTS_FILE)
+    fitted = preprocessing.to_json()
+    tokenizer = fitted.pop("tokenizer", None)  # in a file of its own, as other tools read it
+    if tokenizer is not None:
+        write_bytes(beside / TOKENIZER_FILE, tokenizer.encode())
+    write_json(beside / PREPROCESSING_FILE, fitted)
     write_json(beside / SIGNATURE_FILE, preprocessing.signature.to_json())
-    names = (WEIGHTS_FILE, PREPROCESSING_FILE, SIGNATURE_FILE)
+    names = (WEIGHTS_FILE, PREPROCESSING_FILE, SIGNATURE_FILE, *([TOKENIZER_FILE] if tokenizer is not None else []))
     libraries = {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -82,7 +90,10 @@ class ModelVersion:
         for name, facts in self._manifest["files"].items():
             if not (folder / name).is_file() or _sha256(folder / name) != facts["sha256"]:
                 raise CheckpointError("a model's file is missing or damaged", value=str(folder / name), fix="roll back, or train it again")
-        self.preprocessing = Preprocessing.from_json(json.loads(_read(folder / PREPROCESSING_FILE)))
+        fitted = json.loads(_read(folder / PREPROCESSING_FILE))
+        if TOKENIZER_FILE in self._manifest["files"]:
+            fitted["tokenizer"] = _read(folder / TOKENIZER_FILE).decode()
+        self.preprocessing = Preprocessing.from_json(fitted)
         self.signature: Signature = self.preprocessing.signature
 
     @property
@@ -118,9 +129,9 @@ class ModelVersion:
 
     def batches(self, feed: Feed, split: str, batch_size: int = 65_536) -> Iterator[Batch]:
         """A split of a feed in order, whole, with its label, at most `batch_size` rows at a time."""
-        encoder, columns = self.preprocessing.encoder(feed.dictionary), feed.columns(split)
-        for start in range(0, feed.rows(split), batch_size):
-            yield self._tensors(encoder.encode({name: column[start : start + batch_size] for name, column in columns.items()}))
+        encoder = self.preprocessing.encoder(feed.dictionary)
+        for columns in feed.in_order(split, batch_size):
+            yield self._tensors(encoder.encode(columns))
 
     def _tensors(self, arrays: Arrays) -> Batch:
         return {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}

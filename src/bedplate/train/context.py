@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from bedplate.core.atomic import write_json
 from bedplate.core.attempt import Attempt
 from bedplate.core.errors import JobError
 from bedplate.core.journal import JournalWriter
@@ -24,15 +25,27 @@ from bedplate.core.protocols import Feed
 from bedplate.core.versions import Output
 from bedplate.train.arguments import call_arguments
 from bedplate.train.bundle import save_model
+from bedplate.train.counters import HostCounters, RunDelay
 from bedplate.train.distributed import Group
-from bedplate.train.keeper import Keeper, bare
+from bedplate.train.execution import Execution
+from bedplate.train.keeper import Keeper
 from bedplate.train.loop import Batch, Pass, TrainingLoop
-from bedplate.train.metrics import MetricBuffer
+from bedplate.train.losses import LossWatch
+from bedplate.train.memory import Memory
+from bedplate.train.mesh import Mesh
+from bedplate.train.metrics import MetricBuffer, Pending
 from bedplate.train.notice import StopNotice
+from bedplate.train.overlap import ExposedCommunication
+from bedplate.train.parallel import Parallel, parallel_for
 from bedplate.train.preprocess import ColumnEncoder, Columns, Preprocessing, Signature, fit
+from bedplate.train.profiling import window_of
+from bedplate.train.recovery import Recovery
+from bedplate.train.seat import Seat
+from bedplate.train.timers import Timers
 from bedplate.train.tree import seed_everything
 
 PROGRESS_EVERY_S = 0.5
+FITTED_FILE = "preprocessing.json"
 
 LossFunction = Callable[[torch.nn.Module, Batch], torch.Tensor]
 
@@ -40,7 +53,9 @@ LossFunction = Callable[[torch.nn.Module, Batch], torch.Tensor]
 class RunContext:
     """The run of a training function on one rank. Only rank 0 writes to the journal."""
 
-    def __init__(self, attempt: Attempt, feed: Feed | None, journal: JournalWriter, group: Group, notice: StopNotice) -> None:
+    def __init__(
+        self, attempt: Attempt, feed: Feed | None, journal: JournalWriter, group: Group, notice: StopNotice, memory: Memory | None = None
+    ) -> None:
         """Rank 0 fits the preprocessing of `feed`; the others take what it fitted. A run without a feed has no batches."""
         self.attempt = attempt
         self.rank = group.rank
@@ -52,12 +67,20 @@ class RunContext:
         self._journal = journal
         self._group = group
         self._notice = notice
-        self._metrics = MetricBuffer(journal, group)
+        self._memory = memory or Memory(Seat(group.rank, group.world_size), keeps=False)
+        self._metrics = MetricBuffer(journal, group, self._memory.pending)
+        self.parallel: Parallel = parallel_for(
+            Mesh.of(attempt.spec.get("mesh"), group.world_size), group.rank, self.device, Execution.of(attempt.spec), self.seed
+        )
+        group.deal(self.parallel.mesh.batch_rank(group.rank), self.parallel.mesh.batch_ranks)
+        self.timers = Timers(counters=HostCounters(), delay=RunDelay(), event=_device_event if self.device.type == "cuda" else None)
+        self._window = window_of(attempt, group.rank)
+        self._exposed: ExposedCommunication | None = None
         self._model: torch.nn.Module | None = None
         self._keeper: Keeper | None = None
         self._step = 0
         self._progress_at_s = -math.inf
-        self._preprocessing = _fitted(feed, group) if feed is not None else None
+        self._preprocessing = _fitted(attempt, feed, group) if feed is not None else None
 
     @property
     def out(self) -> Path:
@@ -85,17 +108,15 @@ class RunContext:
         return self.preprocessing.signature
 
     def parallelize(self, build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-        """The model that `build` builds, on the run's device; with several ranks, one whose gradients are averaged over them.
+        """The model that `build` builds, on the run's device and under the job's mesh.
 
-        Every rank builds from the same seed, then goes on with random numbers of its own.
+        It has the values that one process would give it, and its parameters are those to hand to an optimizer. Under a mesh that shares the
+        model, rank 0 alone builds with values, and `build` may be called on the meta device. Ranks with samples of their own go on with
+        random numbers of their own. Raises JobError for a mesh that this model cannot be run under.
         """
-        with self.device:
-            module = build()
-        self._model = module.to(self.device)
-        if self.world_size > 1:
-            indices = [self.device] if self.device.type == "cuda" else None
-            self._model = DistributedDataParallel(self._model, device_ids=indices, gradient_as_bucket_view=True)
-            torch.manual_seed((self.seed + 1) * 1_000_003 + self.rank)
+        self._model = self.parallel.build(build)
+        if isinstance(self._model, DistributedDataParallel):
+            self._exposed = ExposedCommunication(self._model)
         return self._model
 
     def batches(self, split: str, *, epochs: int = 1, batch_size: int = 4096, state: Sequence[Any] | None = None) -> Iterator[Batch]:
@@ -119,29 +140,44 @@ class RunContext:
             notice=self._notice,
             metrics=self._metrics,
             keeper=self._keeper,
+            memory=self._memory,
+            watch=LossWatch(self.attempt.spec.get("loss_spike")),
+            timers=self.timers,
+            write_timings=self._write_timings,
+            stepped=self._stepped,
+            notices=lambda notice: self.record("notice", **notice),
         )
         return loop.batches()
 
     def backward(self, loss_function: LossFunction, batch: Batch) -> torch.Tensor:
-        """Compute `loss_function(model, batch)`, a scalar, and its gradients; returns it detached, on the device.
+        """Compute `loss_function(model, batch)`, the mean over the batch's rows, and its gradients; returns it detached, on the device.
 
-        Raises JobError before `parallelize`, and for a loss that is no scalar.
+        In micro-batches where the job accumulates or the mesh has a pipeline: then the function is called for each, and the mean returned.
+        The ranks of a pipeline get the same. Raises JobError before `parallelize`, and for a loss that is no scalar.
         """
         if self._model is None:
             raise JobError("there is no model to compute a loss of", fix="build it with run.parallelize")
-        loss = loss_function(self._model, batch)
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            raise JobError("a loss must be one number", value=getattr(loss, "shape", type(loss).__name__), fix="return its mean")
-        loss.backward()  # type: ignore[no-untyped-call] # torch has no types for it
-        return loss.detach()
+        with self.timers.span("compute"):
+            loss = self.parallel.backward(self._model, loss_function, batch, self._memory.drawn)
+        if self._exposed is not None:
+            self.timers.move("compute", "communication", self._exposed.exposed_s(self.timers.spent_s("compute")))
+        if self.parallel.waited_s:
+            self.timers.move("compute", "communication", self.parallel.waited_s)
+        return loss
 
-    def update(self, optimizer: torch.optim.Optimizer, clip: float | None = None) -> None:
-        """One step of the optimizer, with the norm of all its gradients cut to `clip`; then gradients are cleared."""
+    def update(self, optimizer: torch.optim.Optimizer, clip: float | None = None) -> torch.Tensor | None:
+        """One step of the optimizer, with the norm of all gradients of the whole model cut to `clip`; then gradients are cleared.
+
+        Returns the norm before it was cut, on the device; None without `clip`.
+        """
+        norm: torch.Tensor | None = None
         if clip is not None:
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+            with self.timers.span("communication" if self.parallel.meets_to_clip else "optimizer"):
+                norm = self.parallel.clip((each for group in optimizer.param_groups for each in group["params"]), clip)
+        with self.timers.span("optimizer"):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return norm
 
     def log(self, *, step: int | None = None, **values: Any) -> None:
         """Record metrics, tensors of one element or numbers; what is written is the mean over ranks. Never waits for the device.
@@ -172,25 +208,47 @@ class RunContext:
             self._journal.write(kind, **body)
 
     def save(self, model: torch.nn.Module) -> Output:
-        """Write the model with the fitted preprocessing as the run's output, which is returned. Every rank calls this; rank 0 writes."""
+        """Write the whole model with the fitted preprocessing as the run's output, which is returned.
+
+        Its tensors have the names that they have in one process, whatever the mesh. Every rank calls this; rank 0 writes.
+        """
         with self._notice.deferred():  # what is as good as done is finished
             self._metrics.flush()
-            made = self._save(model) if self.rank == 0 else None
+            weights = self.parallel.weights(model)
+            made = self._save(weights) if weights is not None else None
             return Output.from_json(json.loads(self._group.broadcast(made)))
 
     def finish(self) -> None:
         """Bring the last metrics home and part. Every rank calls this, after success only."""
         self._metrics.flush()
+        if self._keeper is not None:
+            self._keeper.finish()
         self._group.part()
 
-    def settle(self) -> None:
-        """Let a checkpoint that is being written be written whole."""
-        if self._keeper is not None:
-            self._keeper.wait()
+    def _unwritten(self) -> list[Pending]:
+        """Metrics that are not in the journal yet."""
+        return self._metrics.pending
 
-    def _save(self, model: torch.nn.Module) -> bytes:
+    def settle(self, *, lost: bool = False) -> None:
+        """Let a checkpoint that is being written be written whole, and write the last timings. `lost`: other ranks may be gone."""
+        if self._keeper is not None:
+            if lost:
+                self._keeper.abandon()
+            self._keeper.wait()
+        self._write_timings(last=True)
+
+    def _stepped(self) -> None:
+        """A step has ended: go on with the profiled window, where the job asks for one."""
+        if self._window is not None and (found := self._window.step()) is not None:
+            self._journal.write("profile", last=self._keeper.steps if self._keeper is not None else 0, **found)
+
+    def _write_timings(self, last: bool) -> None:
+        for row in self.timers.drain(last):
+            self._journal.write("timing", **row)
+
+    def _save(self, weights: Mapping[str, torch.Tensor]) -> bytes:
         folder = self.out / "model"
-        digest, manifest = save_model(folder, bare(model), self.preprocessing, self.params)
+        digest, manifest = save_model(folder, weights, self.preprocessing, self.params)
         metrics = {name: value for name, value in self._metrics.last.items() if math.isfinite(value)}
         meta = {"metrics": metrics, "params": dict(self.params), "files": manifest["files"]}
         location = str(folder.relative_to(self.attempt.state))
@@ -207,18 +265,25 @@ class RunContext:
         return {name: torch.from_numpy(array).to(self.device, non_blocking=True) for name, array in self._encoder.encode(columns).items()}
 
     def _plain(self, split: str, epochs: int, batch_size: int) -> Iterator[Batch]:
-        columns, rows = self.feed.columns(split), self.feed.rows(split)
         for _ in range(epochs):
-            for start in range(0, rows, batch_size):
-                yield self._encode({name: column[start : start + batch_size] for name, column in columns.items()})
+            for columns in self.feed.in_order(split, batch_size):
+                yield self._encode(columns)
 
     def _loop_progress(self, done: int, total: int, note: str) -> None:
         self.progress(done, total, "samples", note)
 
 
-def _fitted(feed: Feed, group: Group) -> Preprocessing:
-    fitted = json.dumps(fit(feed).to_json()).encode() if group.rank == 0 else None
+def _fitted(attempt: Attempt, feed: Feed, group: Group) -> Preprocessing:
+    """Fitted once an attempt: what an earlier generation of it fitted is read again."""
+    known = attempt.path / FITTED_FILE
+    if group.rank == 0 and not known.exists():
+        write_json(known, fit(feed).to_json())
+    fitted = known.read_bytes() if group.rank == 0 else None
     return Preprocessing.from_json(json.loads(group.broadcast(fitted)))
+
+
+def _device_event() -> Any:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call] # torch has no types for it
 
 
 def device_of(attempt: Attempt, rank: int) -> torch.device:
@@ -227,30 +292,43 @@ def device_of(attempt: Attempt, rank: int) -> torch.device:
 
 
 def execute(
-    attempt: Attempt, feed: Feed | None, rank: int, function: Callable[..., Any], context: Callable[..., RunContext] = RunContext
+    attempt: Attempt, feed: Feed | None, rank: int | Seat, function: Callable[..., Any], context: Callable[..., RunContext] = RunContext
 ) -> Any:
     """Call `function(run, ...)` on one rank and return what it returns. `context` makes the run, for one that offers more.
 
-    Raises JobError for parameters that do not fit, Stopped on notice (a checkpoint is committed then, if a training loop was on), and
-    whatever the function raises.
+    When another rank is lost, and the host has an assignment for this one, the function is called again from its start in this same
+    process: imports and feed are kept, and its training loop goes on where the ranks agree to. Raises JobError for parameters that do
+    not fit, Stopped on notice (a checkpoint is committed then, if a training loop was on), and whatever the function raises.
     """
     arguments = call_arguments(function, attempt.spec.get("params", {}))
-    journal = JournalWriter(attempt.path, f"rank-{rank}")
-    run: RunContext | None = None
-    try:
-        with StopNotice() as notice:
-            device = device_of(attempt, rank)
-            if device.type == "cuda":
-                torch.cuda.set_device(device)
-            group = Group.join(attempt, rank, device)
-            run = context(attempt, feed, journal, group, notice)
+    seat = rank if isinstance(rank, Seat) else Seat(rank, attempt.world_size)
+    device = device_of(attempt, seat.rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    recovery = Recovery(attempt, seat, device)
+
+    def life(attempt: Attempt, memory: Memory, notice: StopNotice) -> Any:
+        """One generation."""
+        run: RunContext | None = None
+        lost = False
+        journal = recovery.journal()
+        try:
+            group = Group.join(attempt, seat.rank, device, seat.generation)
+            memory.sockets = group.sockets
+            run = context(attempt, feed, journal, group, notice, memory)
             run.params = {**run.params, **arguments}
             run.record("param", values=dict(run.params))
             seed_everything(run.seed)
             result = function(run, **arguments)
             run.finish()
             return result
-    finally:
-        if run is not None:
-            run.settle()
-        journal.close()
+        except Exception:
+            lost = seat.world_size > 1
+            raise
+        finally:
+            if run is not None:
+                memory.pending = run._unwritten()
+                run.settle(lost=lost)
+
+    with StopNotice() as notice:
+        return recovery.lives(life, notice)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,16 +19,21 @@ from bedplate.train.distributed import Group
 
 FLUSH_EVERY_S = 1.0
 FLUSH_ENTRIES = 512
+LOSS = "loss"
+
+Pending = tuple[int, str, torch.Tensor | float]
 
 
 class MetricBuffer:
     """What `run.log` was given and has not been written yet. `last` holds the newest written value of each metric (rank 0)."""
 
-    def __init__(self, journal: JournalWriter, group: Group) -> None:
+    def __init__(self, journal: JournalWriter, group: Group, pending: Sequence[Pending] = ()) -> None:
+        """`pending` are values that an earlier generation of this process could not write."""
         self.last: dict[str, float] = {}
         self._journal = journal
         self._group = group
-        self._pending: list[tuple[int, str, torch.Tensor | float]] = []
+        self.pending: list[Pending] = list(pending)
+        self._losses: list[Pending] = []
         self._flushed_at_s = time.monotonic()
 
     def add(self, step: int, values: Mapping[str, Any]) -> None:
@@ -37,29 +42,36 @@ class MetricBuffer:
             if isinstance(value, torch.Tensor):
                 if value.numel() != 1:
                     raise JobError(f"metric {name!r} is not one number", value=tuple(value.shape), fix="log its mean")
-                self._pending.append((step, name, value.detach()))
+                self.pending.append((step, name, value.detach()))
             else:
                 try:
-                    self._pending.append((step, name, float(value)))
+                    self.pending.append((step, name, float(value)))
                 except (TypeError, ValueError):
                     raise JobError(f"metric {name!r} is not a number", value=value, fix="use run.tag for text") from None
+            if name == LOSS:
+                self._losses.append(self.pending[-1])
+
+    def losses(self) -> list[tuple[int, float]]:
+        """Values of the metric `loss` since the last call, by step. Waits for the device."""
+        taken, self._losses = self._losses, []
+        return [(step, value) for step, _, value in _resolved(taken)]
 
     def due(self) -> bool:
         """Whether values have waited long enough."""
         waited_s = time.monotonic() - self._flushed_at_s
-        return bool(self._pending) and (waited_s >= FLUSH_EVERY_S or len(self._pending) >= FLUSH_ENTRIES)
+        return bool(self.pending) and (waited_s >= FLUSH_EVERY_S or len(self.pending) >= FLUSH_ENTRIES)
 
     def flush(self) -> None:
         """Write means over the ranks that logged a value, one entry a step. Every rank calls this at the same place."""
-        gathered = self._group.gather(json.dumps(_resolved(self._pending)).encode())
-        self._pending = []
+        gathered = self._group.gather(json.dumps(_resolved(self.pending)).encode())
+        self.pending = []
         self._flushed_at_s = time.monotonic()
         for step, values in sorted(_means(map(json.loads, gathered)).items()):
             self._journal.write("metric", values=values, step=step)
             self.last.update(values)
 
 
-def _resolved(pending: list[tuple[int, str, torch.Tensor | float]]) -> list[tuple[int, str, float]]:
+def _resolved(pending: Sequence[Pending]) -> list[tuple[int, str, float]]:
     tensors = [value.reshape(()).to(torch.float64) for _, _, value in pending if isinstance(value, torch.Tensor)]
     numbers = iter(torch.stack(tensors).tolist() if tensors else ())  # one wait for the device, however many values there are
     return [(step, name, next(numbers) if isinstance(value, torch.Tensor) else value) for step, name, value in pending]

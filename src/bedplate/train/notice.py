@@ -15,6 +15,10 @@ class Stopped(BaseException):
     """Raised through user code to end it on notice. Not an Exception: `except Exception` must not hold it up."""
 
 
+class Regroup(BaseException):
+    """Raised through user code on every rank at one step: the host wants another generation to begin, with more or fewer ranks."""
+
+
 class StopNotice:
     """Catches SIGTERM while it is entered. The notice ends user code at once, or, while deferred, waits to be looked at."""
 

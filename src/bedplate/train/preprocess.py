@@ -8,7 +8,7 @@ Does not know: torch, where arrays come from, or what a model does with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from numbers import Real
 from typing import Any
@@ -17,9 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bedplate.core.errors import DataError, nearest
+from bedplate.core.loading import Entry, load
 from bedplate.core.protocols import Feed
 
 CUT_SIGMAS = 8.0
+SAMPLES: Mapping[str, Entry] = {
+    "tokens": Entry("bedplate.train.text:TextPreprocessing", "a tokenizer", extra="text"),
+    "images": Entry("bedplate.train.images:ImagePreprocessing", "a size and classes", extra="images"),
+}
 
 Arrays = dict[str, npt.NDArray[Any]]
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -31,7 +36,8 @@ class Signature:
     """What a model takes and gives: the order and widths of its inputs, the label with the mean and deviation of the train split.
 
     `numeric` are the columns of "numeric", followed by one indicator for each of `indicators`; `cardinalities` are the sizes of the
-    vocabularies of `categorical`, the place of the unknown included: an index is below its cardinality.
+    vocabularies of `categorical`, the place of the unknown included: an index is below its cardinality. For samples that are no columns
+    these are empty, `kind` is "tokens" or "images", and `facts` say the rest.
     """
 
     numeric: tuple[str, ...]
@@ -41,6 +47,39 @@ class Signature:
     label: str
     label_mean: float
     label_std: float
+    kind: str = "table"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many different tokens there are. Raises DataError for a model that takes none."""
+        return int(self._fact("vocabulary"))
+
+    @property
+    def sequence(self) -> int:
+        """How many tokens a sample has to predict; "tokens" has one more. Raises DataError for a model that takes none."""
+        return int(self._fact("sequence"))
+
+    @property
+    def end(self) -> int:
+        """The token that ends a document. Raises DataError for a model that takes no tokens."""
+        return int(self._fact("end"))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of "images" in pixels. Raises DataError for a model that takes none."""
+        height, width = self._fact("size")
+        return int(height), int(width)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the codes of an image's label stand for, none for a number. Raises DataError for a model that takes no images."""
+        return tuple(self._fact("classes"))
+
+    def _fact(self, name: str) -> Any:
+        if name not in self.facts:
+            raise DataError(f"a model of kind {self.kind!r} has no such fact", value=name, fix=nearest(name, self.facts))
+        return self.facts[name]
 
     @property
     def numeric_width(self) -> int:
@@ -49,7 +88,8 @@ class Signature:
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping; the width is given for readers of other languages."""
-        return {**asdict(self), "numeric_width": self.numeric_width}
+        values = {**asdict(self), "numeric_width": self.numeric_width}
+        return values if self.kind != "table" else {name: value for name, value in values.items() if name not in ("kind", "facts")}
 
 
 @dataclass(frozen=True)
@@ -137,7 +177,10 @@ class Preprocessing:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Preprocessing:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`, of any kind. Raises Unavailable when the library of its kind is not installed."""
+        if "kind" in values:
+            read: Preprocessing = load(SAMPLES, values["kind"], "kind of sample").read(values)
+            return read
         return Preprocessing(
             tuple(Scale(**scale) for scale in values["numeric"]),
             tuple(Vocabulary(each["name"], tuple(each["words"])) for each in values["categorical"]),
@@ -176,6 +219,9 @@ def fit(feed: Feed, split: str = "train") -> Preprocessing:
 
     Raises DataError for a split without rows, or values too large to have a standard deviation.
     """
+    if feed.schema.kind != "table":
+        of_samples: Preprocessing = load(SAMPLES, feed.schema.kind, "kind of sample").of(feed)
+        return of_samples
     if not feed.rows(split):
         raise DataError("there are no rows to fit preprocessing on", value=split, fix="check the label's join and the split")
     columns, schema = feed.columns(split), feed.schema

@@ -1,43 +1,43 @@
-"""The host of an attempt's ranks: imports torch once, forks a process for each rank, and says how they ended.
+"""The host of an attempt's ranks: imports torch once, forks a process for each rank, replaces those that die, and says how they ended.
 
-Torch and what a first step would import are loaded here, so ranks start with all of it. The host itself computes nothing: no gloo, no
-backward, no accelerator, whose threads and handles do not survive a fork. It holds the store at which ranks meet, and dies last.
-torchrun's environment is written here. Does not know: what a rank does.
+Torch and what a first step would import are loaded here, so ranks start with all of it, and a replacement too: the host is the warm spare.
+It computes nothing: no gloo, no backward, no accelerator, whose threads and handles do not survive a fork. It holds the store at which
+ranks meet, and dies last. torchrun's environment is written here.
+Does not know: what a rank does, or what follows from a loss (`generations` decides).
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import json
 import os
+import select
 import signal
 import socket
-import sys
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import torch
-import torch._dynamo
+import torch._dynamo  # noqa: F401 - loaded here, so that no rank has to: the first wrapped model wants it
 from torch.distributed import TCPStore  # type: ignore[attr-defined] # torch re-exports it untyped
 
 from bedplate.core.attempt import Attempt
-from bedplate.core.journal import JournalWriter
-from bedplate.train.failures import EXIT_DONE, EXIT_LOST, EXIT_STOPPED, EXIT_USER_ERROR, describe
-from bedplate.train.notice import Stopped
+from bedplate.core.journal import JournalReader, JournalWriter
+from bedplate.train.board import Board
+from bedplate.train.failures import EXIT_DONE, EXIT_LOST, EXIT_STOPPED, EXIT_USER_ERROR, class_by_log
+from bedplate.train.forking import LOOPBACK, Forks, RankMain, torchrun_environment
+from bedplate.train.generations import Again, Broken, Death, GiveUp, Survivor, class_of, decide, limits_of
+from bedplate.train.hangs import Limits, inspect, stuck_s
+from bedplate.train.recovery import assigned, whole_model_on_each_rank
+from bedplate.train.seat import Assignment, Line
 
-LOOPBACK = "127.0.0.1"
-GRACE_S = 1.0
-POLL_S = 0.02
-PR_SET_PDEATHSIG = 1  # prctl(2)
+__all__ = ["End", "run_ranks", "torchrun_environment", "verdict"]
 
-RankMain = Callable[[Attempt, int], Any]
+GRACE_S = 1.0  # from the first rank that failed for good to a kill of the others
+GATHER_S = 10.0  # for the others to notice a loss, besides some steps
+ECHO_S = 1.0  # for a death to be seen when all ranks lost touch
+LOOK_S = 0.25
+WORKERS_FILE = "workers"
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,37 @@ class End:
 @dataclass
 class _Rank:
     number: int
-    report: int  # the reading end of the pipe through which it says why it fails
+    line: Line
+    failure: dict[str, Any] | None = None  # why it says that it fails
+    lost: dict[str, Any] | None = None  # what it says of a broken generation, while it waits
+    hung: bool = False
     killed: bool = False
 
 
-def run_ranks(attempt: Attempt, rank_main: RankMain) -> int:
-    """Run `rank_main(attempt, rank)` in `world_size` forked processes and return the exit code of the attempt (see `failures`).
+@dataclass
+class _Break:
+    """A generation that is breaking: who died so far, and until when the others have time to notice."""
 
-    The journal gets `process` {rank, code} for each, and one `failure` {failure, message, rank, traceback}: of the rank that failed first,
-    not of those that only felt its absence.
+    deadline_s: float
+    begun_s: float = field(default_factory=time.monotonic)
+    deaths: list[Death] = field(default_factory=list)
+
+
+def run_ranks(attempt: Attempt, rank_main: RankMain) -> int:
+    """Run `rank_main(attempt, seat)` in `world_size` forked processes and return the exit code of the attempt (see `failures`).
+
+    The journal gets `process` {rank, code} for each, `restart` for each generation after the first, `notice` for what ended nothing, and
+    one `failure` {failure, message, rank, traceback}: of the rank that failed first, not of those that only felt its absence.
     """
     journal = JournalWriter(attempt.path, "host")
-    host = _Host(attempt, rank_main)
-    ends = host.run(lambda end: journal.write("process", rank=end.rank, code=end.code))
+    host = _Host(attempt, rank_main, journal)
+    ends = host.run()
     code, failure = verdict(ends, host.stopping)
+    if host.given_up is not None:
+        told = {"failure": host.given_up.failure, "message": host.given_up.message, "rank": 0, "traceback": "", **(failure or {})}
+        code, failure = EXIT_USER_ERROR, {**told, "failure": host.given_up.failure, "message": host.given_up.message}
     if failure is not None:
-        journal.write("failure", **failure)
+        journal.write("failure", **failure, **host.last_death(failure))
     journal.close()
     return code
 
@@ -83,13 +98,13 @@ def verdict(ends: list[End], stopping: bool) -> tuple[int, dict[str, Any] | None
     if all(end.code == EXIT_DONE for end in ends):
         return EXIT_DONE, None
     told = sorted((end.failure for end in ends if end.failure), key=lambda failure: float(failure["at_s"]))
-    users = [failure for failure in told if failure["failure"] == "user_error"]
+    users = [failure for failure in told if failure["failure"] != "worker_lost"]
     expected = {EXIT_DONE, EXIT_STOPPED, *((-signal.SIGTERM,) if stopping else ())}
     lost = [end for end in ends if end.failure is None and not end.by_host and end.code not in expected]
     if users and not (lost and lost[0].at_s < users[0]["at_s"]):
         return EXIT_USER_ERROR, users[0]
     if lost:
-        message = f"rank {lost[0].rank} {_ending(lost[0].code)}"
+        message = f"rank {lost[0].rank} {ending(lost[0].code)}"
         return EXIT_LOST, {"failure": "worker_lost", "message": message, "rank": lost[0].rank, "traceback": "", "at_s": lost[0].at_s}
     if stopping or any(end.code == EXIT_STOPPED for end in ends):
         return EXIT_STOPPED, None
@@ -97,150 +112,341 @@ def verdict(ends: list[End], stopping: bool) -> tuple[int, dict[str, Any] | None
 
 
 class _Host:
-    """Forks the ranks, passes the stop notice on, and waits."""
+    """Forks the ranks, passes the stop notice on, watches, and replaces."""
 
-    def __init__(self, attempt: Attempt, rank_main: RankMain) -> None:
+    def __init__(self, attempt: Attempt, rank_main: RankMain, journal: JournalWriter) -> None:
         self._attempt = attempt
-        self._rank_main = rank_main
+        self._first = attempt
+        self._journal = journal
+        self._least, self._most = limits_of(attempt)
+        self._board = Board(self._most)
+        self._forks = Forks(rank_main, self._board)
         self._running: dict[int, _Rank] = {}
+        self._ends: list[End] = []
+        self._generation = 0
+        self._restarts_left = int(attempt.spec.get("restarts_left", 0))
+        self._in_place = attempt.spec.get("recovery", "in_place") != "attempt"
+        self._break: _Break | None = None
+        self._deadline_s: float | None = None  # when all that still runs is killed
+        self._last: Death | None = None
+        self._crash: tuple[str, int] | None = None
+        self._skip: tuple[tuple[int, int, int], ...] = ()
+        self._overrides: Mapping[str, Any] = {}
+        self._batch_size: int | None = None
+        self._limits = Limits(attempt.spec.get("hang_after_s"), float(attempt.spec.get("start_limit_s") or Limits.start_s))
         self.stopping = False
+        self.given_up: GiveUp | None = None
 
-    def run(self, tell: Callable[[End], None]) -> list[End]:
-        """Run all ranks to their ends, in the order in which they ended. `tell` hears of each."""
-        previous = signal.signal(signal.SIGTERM, self._forward)
-        with socket.create_server((LOOPBACK, 0), backlog=self._attempt.world_size + 16) as listener:
-            gc.freeze()  # a collection in a rank would touch, and so copy, every page that it shares with the host
-            for rank in range(self._attempt.world_size):
-                self._fork(rank, listener)
-            store = self._store(listener) if self._attempt.world_size > 1 else None
-            ends = self._wait(tell)
-        del store
-        signal.signal(signal.SIGTERM, previous)
-        return ends
+    def run(self) -> list[End]:
+        """Run all ranks to their ends; those of the last generation, in the order in which they ended."""
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        handlers = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGCHLD)}
+        try:
+            with socket.create_server((LOOPBACK, 0), backlog=self._most + 16) as listener:
+                self._forks.begin(listener)
+                for rank in range(self._attempt.world_size):
+                    self._fork(rank, None)
+                store = self._store(listener) if self._most > 1 else None
+                while self._running:
+                    self._turn(reading)
+            del store
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
+            os.close(reading)
+            os.close(writing)
+        return self._ends
+
+    def last_death(self, failure: Mapping[str, Any]) -> dict[str, Any]:
+        """By what signal, and after which step, the rank that a failure tells of died; nothing for one that ended by itself."""
+        if self._last is None or failure.get("failure") not in ("worker_lost", "node_lost", "crash_loop"):
+            return {}
+        return {"signal": self._last.signal, "step": self._last.step}
 
     def _store(self, listener: socket.socket) -> TCPStore:
         port = listener.getsockname()[1]
         # the port was bound before any rank was told of it, so nobody else can take it
-        world_size, descriptor = self._attempt.world_size, listener.detach()
-        return TCPStore(LOOPBACK, port, world_size, is_master=True, wait_for_workers=False, master_listen_fd=descriptor)
+        return TCPStore(LOOPBACK, port, self._most, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
 
-    def _fork(self, rank: int, listener: socket.socket) -> None:
-        host, port = os.getpid(), listener.getsockname()[1]
-        reading, writing = os.pipe()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            code = EXIT_LOST
-            try:
-                listener.close()
-                code = self._child(rank, host, port, writing)
-            except BaseException:  # noqa: BLE001 - nothing may get out of the child into the host's own frames
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        os.close(writing)
-        os.set_blocking(reading, False)
-        self._running[pid] = _Rank(rank, reading)
+    def _fork(self, number: int, assignment: Assignment | None) -> int:
+        """Fork a rank. Raises OSError when this machine can start no process."""
+        seat = self._board.seat(number)
+        seat.clear()
+        attempt = self._attempt if assignment is None else assigned(self._first, assignment)
+        pid, line = self._forks.fork(attempt, number, assignment, [rank.line for rank in self._running.values()])
+        self._running[pid] = _Rank(number, line)
         if self.stopping:
             os.kill(pid, signal.SIGTERM)
+        return pid
 
-    def _child(self, rank: int, host: int, port: int, report: int) -> int:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _die_with(host)
-        _redirect(self._attempt.log(rank))
-        threads = max(1, len(os.sched_getaffinity(0)) // self._attempt.world_size)
-        os.environ.update(torchrun_environment(self._attempt, rank, port), OMP_NUM_THREADS=str(threads))
-        torch.set_num_threads(threads)
-        try:
-            self._rank_main(self._attempt, rank)
-        except Stopped:
-            return EXIT_STOPPED
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - where user code ends: all that it raises becomes a record
-            if isinstance(error, SystemExit) and not error.code:
-                return EXIT_DONE
-            traceback.print_exc()
-            os.write(report, json.dumps(describe(error, rank, Path(self._attempt.code)).to_json()).encode())
-            return EXIT_USER_ERROR
-        return EXIT_DONE
+    def _hear(self, signum: int, frame: object) -> None:  # noqa: ARG002 - the form of a signal handler
+        if signum == signal.SIGTERM:
+            self.stopping = True
+            for pid in self._running:
+                with suppress(ProcessLookupError):  # it ended, and that is about to be seen
+                    os.kill(pid, signal.SIGTERM)
 
-    def _wait(self, tell: Callable[[End], None]) -> list[End]:
-        ends: list[End] = []
-        deadline_s: float | None = None
-        while self._running:
-            pid, status = os.waitpid(-1, 0 if deadline_s is None else os.WNOHANG)
-            if pid == 0:
-                if deadline_s is not None and time.monotonic() >= deadline_s:
-                    self._kill()
-                time.sleep(POLL_S)
-            elif pid in self._running:
-                end = _end(self._running.pop(pid), os.waitstatus_to_exitcode(status))
-                ends.append(end)
-                tell(end)
-                if end.code not in (EXIT_DONE, EXIT_STOPPED) and deadline_s is None:
-                    deadline_s = time.monotonic() + GRACE_S
-        return ends
+    # -- one turn -----------------------------------------------------------------------------------------------------------------
 
-    def _kill(self) -> None:
+    def _turn(self, reading: int) -> None:
+        """Wait for something to happen, at most a quarter of a second, and act on it."""
+        by_file = {rank.line.fileno(): rank for rank in self._running.values()}
+        ready, _, _ = select.select([reading, *by_file], [], [], LOOK_S if self._break is None else 0.05)
+        if reading in ready:
+            with suppress(BlockingIOError):
+                os.read(reading, 4096)
+        for number in ready:
+            if number in by_file:
+                self._listen(by_file[number])
+        self._reap()
+        now_s = time.monotonic()
+        if self._deadline_s is not None and now_s >= self._deadline_s:
+            self._kill(self._running.values())
+        elif self._break is not None and self._deadline_s is None:
+            self._mind_break(self._break, now_s)
+        elif self._deadline_s is None:
+            self._mind_size()
+            self._mind_progress(now_s)
+
+    def _listen(self, rank: _Rank) -> None:
+        for message in rank.line.received(wait=False) or ():
+            if message["kind"] == "failure":
+                rank.failure = message["failure"]
+            elif message["kind"] == "loop":
+                self._batch_size = int(message["batch_size"])
+            elif message["kind"] == "notice":
+                self._journal.write("notice", **message["notice"])
+            elif message["kind"] == "lost" and message["generation"] == self._generation:
+                rank.lost = message
+                if self._deadline_s is None:
+                    self._broken()
+                else:
+                    rank.line.send("end")
+
+    def _reap(self) -> None:
+        for pid in list(self._running):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                rank = self._running.pop(pid)
+                self._listen(rank)
+                rank.line.close()
+                self._take(rank, os.waitstatus_to_exitcode(status))
+
+    def _take(self, rank: _Rank, code: int) -> None:
+        end = End(rank.number, code, time.time(), rank.failure, rank.killed and not rank.hung)
+        self._journal.write("process", rank=rank.number, code=code)
+        if code in (EXIT_DONE, EXIT_STOPPED):
+            self._ends.append(end)
+            return
+        if rank.killed and not rank.hung:
+            if self._break is None:
+                self._ends.append(end)
+            return
+        death = self._death(rank, code)
+        if rank.failure is None or rank.hung:  # else it said why, or only felt the absence of another
+            self._last = death
+        if not self._replaceable(death):
+            self._ends.append(end)
+            self._finish()
+            return
+        self._broken().deaths.append(death)
+
+    def _death(self, rank: _Rank, code: int) -> Death:
+        failure = (rank.failure or {}).get("failure", "hang" if rank.hung else "worker_lost")
+        by_log = class_by_log(self._attempt.log(rank.number), self._attempt.spec.get("on_log") or {})
+        message = (rank.failure or {}).get("message") or f"rank {rank.number} {ending(code)}"
+        step = max(0, self._board.seat(rank.number).standing().steps)
+        return Death(rank.number, signal.Signals(-code).name if code < 0 else f"exit {code}", step, class_of(failure, by_log), message)
+
+    def _replaceable(self, death: Death) -> bool:
+        """Whether a new rank may take the place of one that died so, in this attempt."""
+        if self.stopping or self._deadline_s is not None or not self._in_place or death.failure not in ("worker_lost", "hang"):
+            if death.failure == "node_lost":
+                self.given_up = GiveUp("node_lost", f"{death.message}; its log matches `on_log`")
+            return False
+        return self._restarts_left > 0 and not any(end.code == EXIT_DONE for end in self._ends)
+
+    # -- a broken generation ------------------------------------------------------------------------------------------------------
+
+    def _broken(self) -> _Break:
+        if self._break is None:
+            longest_s = max((self._board.seat(rank.number).standing().longest_step_s for rank in self._running.values()), default=0.0)
+            self._break = _Break(time.monotonic() + GATHER_S + 3 * longest_s)
+        return self._break
+
+    def _mind_break(self, broken: _Break, now_s: float) -> None:
+        waiting = [rank for rank in self._running.values() if rank.lost is not None]
+        if self.stopping or any(end.code != EXIT_DONE for end in self._ends):
+            self._finish()
+        elif len(waiting) == len(self._running):
+            own = any(rank.lost is not None and rank.lost["failure"] != "worker_lost" for rank in waiting)
+            if broken.deaths or own or now_s - broken.begun_s > ECHO_S:
+                self._go_on(broken)
+        elif now_s >= broken.deadline_s:
+            self._kill(rank for rank in self._running.values() if rank.lost is None)
+
+    def _go_on(self, broken: _Break) -> None:
+        """All that live wait: decide, and perform it."""
+        kept = whole_model_on_each_rank(self._attempt) and not self._attempt.accelerators
+        keeps = kept and self._attempt.spec.get("recovery") != "fork"
+        decision = decide(self._seen(broken), self._drawn, in_memory=keeps)
+        if isinstance(decision, GiveUp):
+            self.given_up = decision if decision.failure != "worker_lost" else None
+            self._finish()
+            return
+        took_s = time.monotonic() - broken.begun_s
+        self._generation += 1
+        self._crash = self._crash_after(broken)
+        self._perform(decision)
+        self._break = None
+        self._restarts_left -= decision.failure != "resize"
+        self._journal.write(
+            "restart",
+            generation=self._generation,
+            rank=broken.deaths[0].rank if broken.deaths else None,
+            failure=decision.failure,
+            why=decision.message,
+            signal=broken.deaths[0].signal if broken.deaths else None,
+            step=broken.deaths[0].step if broken.deaths else decision.step,
+            resumed_at=decision.step,
+            lost_steps=decision.lost_steps,
+            exact=decision.exact,
+            kept=len(decision.moved),
+            world_size=self._attempt.world_size,
+            waited_s=round(took_s, 4),
+        )
+
+    def _seen(self, broken: _Break) -> Broken:
+        survivors = [
+            Survivor(
+                rank.number,
+                rank.lost["failure"],
+                rank.lost["message"],
+                rank.lost["position"],
+                None if rank.lost["where"] is None else tuple(rank.lost["where"]),
+            )
+            for rank in self._running.values()
+            if rank.lost is not None
+        ]
+        furthest = max(self._board.seat(number).standing().steps for number in range(self._attempt.world_size))
+        return Broken(
+            generation=self._generation,
+            world_size=self._attempt.world_size,
+            deaths=tuple(broken.deaths),
+            survivors=tuple(sorted(survivors, key=lambda each: each.rank)),
+            restarts_left=self._restarts_left,
+            least=self._least,
+            wanted=self._wanted(),
+            batch_size=self._batch_size,
+            crash=self._crash,
+            checkpoints=tuple(self._checkpoints()),
+            skip=self._skip,
+            spec=self._settings(),
+            furthest=max(furthest, 0),
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        kept = ("accumulate", "rollback")
+        return {**{name: self._attempt.spec[name] for name in kept if self._attempt.spec.get(name)}, **self._overrides}
+
+    def _checkpoints(self) -> list[Mapping[str, Any]]:
+        """Committed checkpoints, newest first, each with those before it to fall back to."""
+        written = [entry.body for entry in JournalReader(self._attempt.path).read() if entry.kind == "checkpoint"]
+        known: list[Mapping[str, Any]] = []
+        before = self._first.checkpoint
+        for body in ([before] if before else []) + written:
+            known.insert(0, {**body, "previous": [{k: v for k, v in each.items() if k != "previous"} for each in known[:2]]})
+        if before and before.get("previous") and known:
+            known[-1] = before
+        return known
+
+    def _crash_after(self, broken: _Break) -> tuple[str, int] | None:
+        return (broken.deaths[0].signal, broken.deaths[0].step) if broken.deaths else self._crash
+
+    def _drawn(self, rank: int, step: int) -> bool:
+        return self._board.seat(rank).generators(step) is not None
+
+    def _perform(self, decision: Again) -> None:
+        """Fork what is missing, give the others their seats; those without one end."""
+        first = next(iter([*decision.moved.values(), *decision.forked]))
+        self._skip, self._overrides = first.skip, first.spec
+        waiting = {rank.number: (pid, rank) for pid, rank in self._running.items()}
+        for number, (pid, rank) in waiting.items():
+            if number in decision.moved:
+                assignment = decision.moved[number]
+                rank.number, rank.lost = assignment.rank, None
+                rank.line.send("assign", assignment=asdict(assignment))
+            else:
+                rank.killed = True
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                self._running.pop(pid).line.close()
+        self._attempt = replace(self._attempt, world_size=first.world_size)
+        for assignment in decision.forked:
+            self._fork(assignment.rank, assignment)
+
+    def _finish(self) -> None:
+        """No next generation: whoever waits for one is told, and what runs on is killed soon."""
+        if self._break is not None:
+            for death in self._break.deaths:
+                self._ends.append(End(death.rank, _code(death.signal), time.time(), None, False))
+            self._break = None
+        for rank in self._running.values():
+            if rank.lost is not None:
+                rank.line.send("end")
+        if self._deadline_s is None:
+            self._deadline_s = time.monotonic() + GRACE_S
+
+    def _kill(self, ranks: Any) -> None:
+        chosen = {id(rank) for rank in ranks}
         for pid, rank in self._running.items():
-            rank.killed = True
-            os.kill(pid, signal.SIGKILL)
+            if id(rank) in chosen:
+                rank.killed = True
+                os.kill(pid, signal.SIGKILL)
 
-    def _forward(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the form of a signal handler
-        self.stopping = True
-        for pid in self._running:
-            with suppress(ProcessLookupError):  # it ended, and that is about to be seen
-                os.kill(pid, signal.SIGTERM)
+    # -- size and progress --------------------------------------------------------------------------------------------------------
 
+    def _wanted(self) -> int:
+        """How many workers there should be: what the file `workers` in the attempt's folder says, within the job's bounds."""
+        try:
+            asked = int((self._attempt.path / WORKERS_FILE).read_text())
+        except (FileNotFoundError, ValueError):
+            return self._attempt.world_size
+        return min(max(asked, self._least), self._most)
 
-def torchrun_environment(attempt: Attempt, rank: int, port: int) -> dict[str, str]:
-    """What torchrun would set for a rank of one machine; the store is the host's, as with torchrun's agent."""
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": str(attempt.world_size),
-        "LOCAL_WORLD_SIZE": str(attempt.world_size),
-        "MASTER_ADDR": LOOPBACK,
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_RUN_ID": attempt.run,
-        "TORCHELASTIC_RESTART_COUNT": str(attempt.token - 1),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
-        **({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}),
-    }
+    def _mind_size(self) -> None:
+        if self._least < self._most and self._board.called <= self._generation and self._wanted() != self._attempt.world_size:
+            self._board.called = self._generation + 1
 
-
-def _die_with(host: int) -> None:
-    """Have the kernel kill this process when the host dies, however it dies (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != host:
-        os._exit(EXIT_LOST)
-
-
-def _redirect(log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # both are text files here
+    def _mind_progress(self, now_s: float) -> None:
+        standings = {rank.number: self._board.seat(rank.number).standing() for rank in self._running.values()}
+        if not standings or self.stopping or any(rank.killed for rank in self._running.values()):
+            return
+        waited_s = stuck_s(list(standings.values()), now_s)
+        if waited_s <= self._limits.of(list(standings.values())):
+            return
+        lines = {rank.number: rank.line for rank in self._running.values()}
+        pids = {rank.number: pid for pid, rank in self._running.items()}
+        folder = self._attempt.path / "stacks"
+        report = inspect(folder, pids, standings, lambda number, path: lines[number].send("record", path=str(path)))
+        message = report.message(waited_s)
+        told = {"failure": "hang", "message": message, "missing": list(report.missing), "waited_s": round(waited_s, 3)}
+        self._journal.write("notice", **told, stacks=list(report.stacks), collectives=report.collectives)
+        for rank in self._running.values():
+            rank.hung = rank.number in report.missing or not report.missing
+        for pid, rank in self._running.items():
+            if rank.hung:
+                rank.killed = True
+                rank.failure = {"failure": "hang", "message": message, "rank": rank.number, "traceback": "", "at_s": time.time()}
+                os.kill(pid, signal.SIGKILL)
 
 
-def _end(rank: _Rank, code: int) -> End:
-    try:
-        said = os.read(rank.report, 1 << 20)
-    except BlockingIOError:  # a process of the user's still holds the other end
-        said = b""
-    os.close(rank.report)
-    return End(rank.number, code, time.time(), json.loads(said) if said else None, rank.killed)
-
-
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """How a process ended, in words."""
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+def _code(sign: str) -> int:
+    return -signal.Signals[sign].value if sign.startswith("SIG") else int(sign.removeprefix("exit "))

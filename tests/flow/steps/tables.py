@@ -54,8 +54,9 @@ def training(folder: Path, *made: Attempt) -> Attempt:
     return built
 
 
-def store(folder: Path, *made: Attempt) -> Attempt:
-    spec = {"views": ["shop_sales"], "datasets": {"visits": VISITS, "sales": SALES}}
+def store(folder: Path, *made: Attempt, address: str = "sqlite://") -> Attempt:
+    features = {"shop_sales": VIEW.model_dump(mode="json", by_alias=True)}
+    spec = {"features": features, "datasets": {"visits": VISITS, "sales": SALES}, "store": address}
     built = attempt(folder, "prices.features", "online", spec, inputs=as_inputs(*made))
     assert online.work(built) == 0
     return built

@@ -8,15 +8,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bedplate.core.errors import DataError, NotFound
-from bedplate.data.online import OnlineStore
 from bedplate.flow.answers import find_answer
 from bedplate.flow.opened import OpenProject
 from bedplate.flow.steps.context import StepContext
-from bedplate.flow.steps.endpoint import Lookup, _bind
-from bedplate.serve.gateway import Looked
+from bedplate.flow.steps.endpoint import _bind
 from flow.steps import tables
-from flow.world import as_inputs, attempt
+from flow.world import attempt
 
 SPEC = {
     "inputs": tables.INPUTS.model_dump(mode="json"),
@@ -24,30 +21,6 @@ SPEC = {
     "views": {"shop_sales": {"entity": ["shop"], "dataset": "sales", "key": ["id"]}},
     "port": 0,
 }
-
-
-@pytest.fixture
-def lookup(tmp_path: Path, clean_imports: None) -> Lookup:
-    tables.write(tmp_path)
-    visits, sales = tables.ingested(tmp_path, "visits", tables.VISITS), tables.ingested(tmp_path, "sales", tables.SALES)
-    store = as_inputs(tables.store(tmp_path, visits, sales, tables.view(tmp_path, sales)))["prices.features"]
-    return Lookup(OnlineStore(Path(store["path"])), SPEC, {"prices.features": "prices.features@1"})
-
-
-def test_a_key_leads_to_the_row_that_training_saw(lookup: Lookup) -> None:
-    row = {"size": 8.0, "shop_sales__amount__sum__1h": 10.0, "shop_sales__amount__count__1h": 2.0}
-    assert lookup({"id": 8}) == Looked(row, {"prices.features": "prices.features@1"}), "without the sale of the row itself"
-
-
-def test_a_key_that_is_not_there_or_of_another_type_is_refused(lookup: Lookup) -> None:
-    with pytest.raises(NotFound, match=r"'visits' has no row with this key.*ask for a row that is in 'visits'"):
-        lookup({"id": 999})
-    with pytest.raises(DataError):
-        lookup({"id": "eight"})
-
-
-def test_a_row_in_which_nothing_is_known_has_every_column(lookup: Lookup) -> None:
-    assert set(lookup.empty_row()) == {"size", "shop_sales__amount__sum__1h", "shop_sales__amount__count__1h"}
 
 
 @pytest.mark.usefixtures("clean_imports")

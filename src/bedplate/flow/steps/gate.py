@@ -14,8 +14,10 @@ from bedplate.core.atomic import write_bytes, write_json
 from bedplate.core.attempt import Attempt
 from bedplate.core.digest import digest
 from bedplate.core.errors import JobError
+from bedplate.core.protocols import Feed
+from bedplate.core.settings import read_cache
 from bedplate.core.spec import Promote
-from bedplate.data.feed import ShardFeed
+from bedplate.data.feed.samples import open_feed
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.entry import load_function
 from bedplate.models.card import card
@@ -28,7 +30,7 @@ def work(attempt: Attempt) -> int:
     step = StepContext(attempt)
     model = attempt.spec["model"]
     pinned = next(name for name in attempt.inputs if name.endswith(".inputs"))
-    feed = ShardFeed(step.path(pinned))
+    feed = open_feed(step.path(pinned), *read_cache())
     evaluate = load_function(attempt.spec["evaluate"])
     metrics = _grade(step, evaluate, model, feed)
     production = _grade(step, evaluate, "production", feed) if "production" in attempt.inputs else None
@@ -52,7 +54,7 @@ def work(attempt: Attempt) -> int:
     return 0
 
 
-def _grade(step: StepContext, evaluate: Any, name: str, feed: ShardFeed) -> dict[str, float]:
+def _grade(step: StepContext, evaluate: Any, name: str, feed: Feed) -> dict[str, float]:
     version = ModelVersion(step.path(name))
     result = evaluate(version, feed)
     if not isinstance(result, Mapping) or not result:

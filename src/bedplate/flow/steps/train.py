@@ -6,12 +6,14 @@ Does not know: how workers are forked or checkpoints written (`train`).
 from __future__ import annotations
 
 from bedplate.core.attempt import Attempt
-from bedplate.data.feed import ShardFeed
+from bedplate.core.settings import read_cache
+from bedplate.data.feed.samples import open_feed
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.entry import load_function
 from bedplate.flow.steps.job import report_outputs
 from bedplate.train.context import execute
 from bedplate.train.ranks import run_ranks
+from bedplate.train.seat import Seat
 
 
 def work(attempt: Attempt) -> int:
@@ -25,8 +27,8 @@ def work(attempt: Attempt) -> int:
     return code
 
 
-def rank_main(attempt: Attempt, rank: int) -> None:
+def rank_main(attempt: Attempt, seat: Seat) -> None:
     """What one worker process does."""
-    step = StepContext(attempt, f"flow-{rank}")
-    feed = ShardFeed(step.path(f"{attempt.step}.inputs"))
-    execute(attempt, feed, rank, load_function(attempt.spec["function"]))
+    step = StepContext(attempt, f"flow-{seat.rank}")
+    feed = open_feed(step.path(f"{attempt.step}.inputs"), *read_cache())
+    execute(attempt, feed, seat, load_function(attempt.spec["function"]))

@@ -11,18 +11,23 @@ from bedplate.data.features import open_view
 from bedplate.data.ingest import read_cut
 from bedplate.data.lake import Lake
 from bedplate.data.training_set import build
+from bedplate.flow.steps import samples
 from bedplate.flow.steps.context import StepContext
+from bedplate.flow.steps.functions import on_demand_views
 
 
 def work(attempt: Attempt) -> int:
     """Build the shards in the attempt's folder. Returns 0."""
+    if "spine" not in attempt.spec["inputs"]:
+        return samples.work(attempt)
     step = StepContext(attempt)
     inputs = Inputs.model_validate(attempt.spec["inputs"])
     datasets = {name: Dataset.model_validate(values) for name, values in attempt.spec["datasets"].items()}
     lake = Lake(step.state / "lake")
     tables = {name: read_cut(lake, name, step.version(name).meta["table_version"], dataset) for name, dataset in datasets.items()}
     label = inputs.label.partition(".")[0]
-    views = [open_view(step.path(feature)) for feature in inputs.features]
+    computed = on_demand_views(attempt.spec)
+    views = [computed[name] if name in computed else open_view(step.path(name)) for name in inputs.features]
     folder = attempt.out / "training_set"
     split = Split.model_validate(attempt.spec["split"])
     made = build(inputs, split, tables[inputs.spine], datasets[inputs.spine], tables[label], views, folder, step.progress("rows"))

@@ -1,0 +1,160 @@
+"""Real runs with something planted in them: real ranks, a real group, the real loop and its timers; what the device computes is slept.
+
+One process imports torch and forks the ranks of every run. `python planted.py` is that process, `Planter` speaks to it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bedplate.core.journal import JournalReader
+from bedplate.train.doctor.measured import Measured, Profile, Reference, measured
+from train import samples
+
+ROWS_A_STEP = 8
+
+
+class SlowFeed(samples.ArrayFeed):
+    """Its batches come `wait_s` late."""
+
+    wait_s = 0.0
+
+    def batches(self, *arguments: Any, **named: Any) -> Iterator[Any]:
+        for batch in super().batches(*arguments, **named):
+            time.sleep(self.wait_s)
+            yield batch
+
+
+def feed_of(params: dict[str, Any]) -> SlowFeed:
+    random = np.random.default_rng(7)
+    rows = ROWS_A_STEP * int(params["steps"])
+    columns = {"delay": random.normal(0, 1, rows), "distance": random.normal(0, 1, rows)}
+    columns |= {"carrier": random.integers(0, 4, rows).astype(np.int32), "arr_delay": random.normal(0, 1, rows)}
+    schema = samples.FeedSchema(("delay", "distance"), ("carrier",), "arr_delay")
+    feed = SlowFeed({"train": columns, "valid": columns, "test": columns}, schema, {"carrier": samples.WORDS})
+    feed.wait_s = params["loader_s"]
+    return feed
+
+
+def trained(
+    run: Any,
+    steps: int = 100,
+    compute_s: float = 0.01,
+    loader_s: float = 0.0,
+    slow_rank: int = -1,
+    slow_s: float = 0.0,
+    link_s: float = 0.0,
+    tiny: int = 0,
+    width: int = 8,
+) -> None:
+    """As a user writes it, but that the device's work is slept, and that each way of being slow can be asked for."""
+    import torch
+
+    torch.set_num_threads(1)
+    model = run.parallelize(lambda: torch.nn.Sequential(torch.nn.Linear(run.signature.numeric_width, width), torch.nn.Linear(width, 1)))
+    if link_s:
+        model.register_comm_hook(link_s, throttled)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    small = torch.ones(1)
+
+    def loss_of(model: Any, batch: Any) -> Any:
+        time.sleep(compute_s + (slow_s if run.rank == slow_rank else 0.0))
+        for _ in range(tiny):
+            torch.neg(small)
+        return model(batch["numeric"]).square().mean()
+
+    for batch in run.batches("train", epochs=1, batch_size=ROWS_A_STEP, state=[model, optimizer]):
+        run.backward(loss_of, batch)
+        run.update(optimizer)
+
+
+def throttled(link_s, bucket):  # torch refuses a hook whose annotations are not its own types
+    """All-reduce of a bucket over a link that takes `link_s` longer."""
+    import torch.distributed as dist
+
+    reduced = dist.all_reduce(bucket.buffer().div_(dist.get_world_size()), async_op=True).get_future()
+
+    def late(future: Any) -> Any:
+        time.sleep(link_s)
+        return future.value()[0]
+
+    return reduced.then(late)
+
+
+class Planter:
+    """Runs planted runs, one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` gets their attempts."""
+        self._folder = folder
+        self._count = 0
+        path = os.pathsep.join([str(Path(__file__).parent.parent), *(each for each in sys.path if each)])
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def run(self, *, world_size: int = 2, profile: bool = False, checkpoint_every_s: float = 60.0, **params: Any) -> Measured:
+        """Run it to its end; what its timers measured."""
+        assert self._process.stdin is not None
+        self._count += 1
+        spec = {"params": {"steps": 100, "loader_s": 0.0, **params}, "checkpoint_every_s": checkpoint_every_s}
+        asked = {"profile": {"steps": 10, "after": 20}} if profile else {}
+        attempt = samples.attempt_in(self._folder / str(self._count), world_size=world_size, **spec, **asked)
+        self._process.stdin.write(attempt.folder + "\n")
+        self._process.stdin.flush()
+        samples.wait_until((attempt.path / "exit").exists, 120)
+        assert (attempt.path / "exit").read_text() == "0", "\n".join(path.read_text() for path in attempt.path.glob("logs/*"))
+        entries = JournalReader(attempt.path).read()
+        rows = [
+            [entry.body for entry in entries if entry.kind == "timing" and entry.writer == f"rank-{rank}"] for rank in range(world_size)
+        ]
+        body = next((entry.body for entry in entries if entry.kind == "profile"), None)
+        names = ("launches", "launch_s", "kernel_s", "memory_s", "chain", "overlaps", "cost_s", "steps", "last")
+        found = measured(
+            rows,
+            checkpoints=sum(entry.kind == "checkpoint" for entry in entries),
+            profile=Profile(**{name: body[name] for name in names}) if body else None,
+            reference=Reference(),
+        )
+        assert found is not None
+        return found
+
+    def close(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.communicate(timeout=30)
+
+
+def _host(folder: Path) -> None:
+    from bedplate.core.atomic import write_bytes
+    from bedplate.core.attempt import read_attempt
+    from bedplate.train.context import execute
+    from bedplate.train.ranks import run_ranks
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    code = run_ranks(read_attempt(folder), lambda attempt, seat: execute(attempt, feed_of(attempt.spec["params"]), seat, trained))
+    write_bytes(folder / "exit", str(code).encode())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    import bedplate.train.context
+    import bedplate.train.ranks  # noqa: F401 - so that a fork need not
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if os.fork() == 0:
+            _host(Path(line.strip()))
