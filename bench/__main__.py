@@ -27,6 +27,7 @@ BENCHES = (
     "ledger",
     "spot",
     "packing",
+    "pollux",
     "doctor",
     "feed",
     "planner",

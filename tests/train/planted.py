@@ -19,6 +19,7 @@ import numpy as np
 
 from bedplate.core.journal import JournalReader
 from bedplate.train.doctor.measured import Measured, Profile, Reference, measured
+from bedplate.train.mesh import Mesh
 from train import samples
 
 ROWS_A_STEP = 8
@@ -35,9 +36,29 @@ class SlowFeed(samples.ArrayFeed):
             yield batch
 
 
+class SlowState:
+    """What takes `stall_s` to copy for a checkpoint."""
+
+    def __init__(self, stall_s: float) -> None:
+        self._stall_s = stall_s
+
+    def state_dict(self) -> dict[str, Any]:
+        time.sleep(self._stall_s)
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """There is nothing in it."""
+
+
+def rows_of(params: dict[str, Any]) -> int:
+    """A step's rows: as many for each micro-batch."""
+    micro_batches = params.get("micro_batches", 1)
+    return -(-ROWS_A_STEP // micro_batches) * int(micro_batches)
+
+
 def feed_of(params: dict[str, Any]) -> SlowFeed:
     random = np.random.default_rng(7)
-    rows = ROWS_A_STEP * int(params["steps"])
+    rows = rows_of(params) * int(params["steps"])
     columns = {"delay": random.normal(0, 1, rows), "distance": random.normal(0, 1, rows)}
     columns |= {"carrier": random.integers(0, 4, rows).astype(np.int32), "arr_delay": random.normal(0, 1, rows)}
     schema = samples.FeedSchema(("delay", "distance"), ("carrier",), "arr_delay")
@@ -54,6 +75,7 @@ def trained(
     slow_rank: int = -1,
     slow_s: float = 0.0,
     link_s: float = 0.0,
+    stall_s: float = 0.0,
     tiny: int = 0,
     width: int = 8,
 ) -> None:
@@ -73,8 +95,58 @@ def trained(
             torch.neg(small)
         return model(batch["numeric"]).square().mean()
 
-    for batch in run.batches("train", epochs=1, batch_size=ROWS_A_STEP, state=[model, optimizer]):
+    for batch in run.batches("train", epochs=1, batch_size=ROWS_A_STEP, state=[model, optimizer, SlowState(stall_s)]):
         run.backward(loss_of, batch)
+        run.update(optimizer)
+
+
+def trained_in_stages(
+    run: Any, steps: int = 100, loader_s: float = 0.0, block_s: float = 0.0, last_s: float = 0.0, micro_batches: int = 0
+) -> None:
+    """A pipeline of four blocks, each slept; the last stage has `last_s` more to do for each micro-batch. Half of it is forward."""
+    import torch
+
+    class Slept(torch.autograd.Function):
+        """The identity, after half of `seconds`; backward too."""
+
+        @staticmethod
+        def forward(context: Any, tensor: Any, seconds: float) -> Any:
+            context.seconds = seconds
+            time.sleep(seconds / 2)
+            return tensor.clone()
+
+        @staticmethod
+        def backward(context: Any, *gradients: Any) -> Any:
+            time.sleep(context.seconds / 2)
+            return gradients[0], None
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Linear(run.signature.numeric_width, 8)
+            self.blocks = torch.nn.ModuleList(torch.nn.Linear(8, 8) for _ in range(4))
+            self.last = torch.nn.Linear(8, 1)
+
+        def forward(self, numeric: Any) -> Any:
+            return whole(self, numeric, True, True)
+
+        def parallel_plan(self) -> Any:
+            from bedplate.train.plan import Plan
+
+            return Plan("blocks", ("first",), ("last",), whole)
+
+    def whole(part: Any, hidden: Any, is_first: bool, is_last: bool) -> Any:
+        hidden = part.first(hidden) if is_first else hidden
+        for block in part.blocks.values() if isinstance(part.blocks, torch.nn.ModuleDict) else part.blocks:
+            hidden = Slept.apply(block(hidden), block_s)
+        return part.last(Slept.apply(hidden, last_s)) if is_last else hidden
+
+    torch.set_num_threads(1)
+    model = run.parallelize(Net)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+    params = {"micro_batches": micro_batches}
+    for batch in run.batches("train", epochs=1, batch_size=rows_of(params), state=[model, optimizer]):
+        run.backward(lambda model, batch: model(batch["numeric"]).square().mean(), batch)
         run.update(optimizer)
 
 
@@ -110,6 +182,8 @@ class Planter:
         assert self._process.stdin is not None
         self._count += 1
         spec = {"params": {"steps": 100, "loader_s": 0.0, **params}, "checkpoint_every_s": checkpoint_every_s}
+        mesh = Mesh(pipeline=world_size, micro_batches=params["micro_batches"]) if "micro_batches" in params else None
+        spec |= {"mesh": mesh.to_json()} if mesh else {}
         asked = {"profile": {"steps": 10, "after": 20}} if profile else {}
         attempt = samples.attempt_in(self._folder / str(self._count), world_size=world_size, **spec, **asked)
         self._process.stdin.write(attempt.folder + "\n")
@@ -124,6 +198,7 @@ class Planter:
         names = ("launches", "launch_s", "kernel_s", "memory_s", "chain", "overlaps", "cost_s", "steps", "last")
         found = measured(
             rows,
+            mesh,
             checkpoints=sum(entry.kind == "checkpoint" for entry in entries),
             profile=Profile(**{name: body[name] for name in names}) if body else None,
             reference=Reference(),
@@ -144,7 +219,8 @@ def _host(folder: Path) -> None:
     from bedplate.train.ranks import run_ranks
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    code = run_ranks(read_attempt(folder), lambda attempt, seat: execute(attempt, feed_of(attempt.spec["params"]), seat, trained))
+    function = trained_in_stages if "mesh" in read_attempt(folder).spec else trained
+    code = run_ranks(read_attempt(folder), lambda attempt, seat: execute(attempt, feed_of(attempt.spec["params"]), seat, function))
     write_bytes(folder / "exit", str(code).encode())
     os._exit(0)
 

@@ -44,8 +44,8 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
         return opened[-1]
 
     yield one
-    for page in list(opened[0].scan(b"")) if opened else []:
-        opened[0].commit(b"cleared", None, {}, page)
+    for page in list(one().scan(b"")):
+        opened[-1].commit(b"cleared", None, {}, page)
     for engine in opened:
         engine.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 
@@ -77,6 +78,74 @@ def test_threads_share_an_engine(engine: OnlineEngine) -> None:
     for thread in threads:
         thread.join()
     assert found == [b"1"] * 5
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_any_sequence_of_commits_and_loads_leaves_what_a_mapping_would_hold(engine: OnlineEngine, seed: int) -> None:
+    draw, kept = random.Random(seed), {}
+    names = [bytes([letter]) + odd for letter in b"abc" for odd in ODD]
+    for _ in range(60):
+        puts = {name: draw.randbytes(draw.choice([0, 1, 300])) for name in draw.sample(names, draw.randrange(4))}
+        drops = [name for name in draw.sample(names, draw.randrange(4)) if name not in puts]
+        if draw.random() < 0.2:
+            engine.load(puts.items())
+            kept |= puts
+            continue
+        expected = draw.choice([kept.get(GUARD), kept.get(GUARD), b"wrong", None])
+        puts[GUARD] = draw.randbytes(4)
+        assert engine.commit(GUARD, expected, puts, drops) == (expected == kept.get(GUARD))
+        if expected == kept.get(GUARD):
+            kept = {name: body for name, body in (kept | puts).items() if name not in drops}
+    assert engine.get([GUARD, *names]) == [kept.get(name) for name in [GUARD, *names]]
+    assert {key for page in engine.scan(b"") for key in page} == set(kept)
+    for letter in (b"a", b"b", b"c"):
+        assert {key for page in engine.scan(letter) for key in page} == {name for name in kept if name.startswith(letter)}
+
+
+def test_a_key_that_is_asked_for_twice_is_answered_twice(engine: OnlineEngine) -> None:
+    engine.load([(b"a", b"1"), (b"b", b"")])
+    assert engine.get([b"a", b"b", b"a", b"c", b"c"]) == [b"1", b"", b"1", None, None], "nothing in a row is not no row"
+
+
+def test_a_row_that_is_loaded_twice_has_the_later_body(engine: OnlineEngine) -> None:
+    engine.load([(b"a", b"1"), (b"a", b"2")])
+    engine.load([])
+    assert engine.get([b"a"]) == [b"2"]
+
+
+def test_a_reader_never_sees_half_of_a_commit(opener: Callable[[], OnlineEngine]) -> None:
+    writer, names = opener(), [GUARD, *(b"row%d" % number for number in range(20))]
+    assert writer.commit(GUARD, None, dict.fromkeys(names, b"0"), [])
+    done, torn = threading.Event(), []
+
+    def read() -> None:
+        engine = opener()
+        while not done.is_set():
+            seen = set(engine.get(names))
+            if len(seen) != 1:
+                torn.append(seen)
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(50):
+            assert writer.commit(GUARD, b"%d" % number, dict.fromkeys(names, b"%d" % (number + 1)), [])
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert torn == []
+    assert set(opener().get(names)) == {b"50"}
+
+
+def test_what_was_committed_is_there_for_whoever_opens_the_database_next(opener: Callable[[], OnlineEngine]) -> None:
+    first = opener()
+    assert first.commit(GUARD, None, {GUARD: b"1", b"a": b"x"}, [])
+    first.close()
+    again = opener()
+    assert again.get([b"a", GUARD]) == [b"x", b"1"]
+    assert not again.commit(GUARD, None, {b"a": b"y"}, []) and again.get([b"a"]) == [b"x"]
 
 
 @pytest.mark.parametrize("seed", [3, 11])

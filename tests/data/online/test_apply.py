@@ -12,8 +12,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bedplate.core.errors import Busy, NotFound
+from bedplate.core.errors import Busy, DataError, NotFound
 from bedplate.core.spec import Feature
 from bedplate.data.engines.sqlite import SqliteEngine
 from bedplate.data.online.apply import Applied
@@ -97,6 +99,78 @@ def test_how_far_is_kept_as_bytes() -> None:
     applied = Applied({0: 3, 10: 7}, 9, 5, -1)
     assert Applied.decode(applied.encode()) == applied
     assert Applied.decode(None) == Applied()
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), max_size=8), max_size=6))
+def test_how_far_only_grows_and_news_are_what_lies_beyond_it(batches: list[list[tuple[int, int]]]) -> None:
+    applied = Applied()
+    for batch in batches:
+        rows = [event(0, 0) | {"_partition": partition, "_offset": offset} for partition, offset in sorted(set(batch))]
+        news = applied.news(agreement.table(rows))
+        found = set(zip(news.column("_partition").to_pylist(), news.column("_offset").to_pylist(), strict=True))
+        assert found == {(partition, offset) for partition, offset in batch if offset >= applied.offsets.get(partition, 0)}
+        after = applied.after(news, "events")
+        assert after.rows == applied.rows + len(found)
+        assert all(after.offsets[partition] >= offset for partition, offset in applied.offsets.items())
+        assert all(after.offsets[partition] > offset for partition, offset in batch)
+        assert after.news(agreement.table(rows)).num_rows == 0
+        applied = after
+
+
+def test_partitions_are_followed_each_on_its_own(store: OnlineStore) -> None:
+    rows = [event(number, 1) | {"_partition": number % 2, "_offset": number // 2} for number in range(10)]
+    ahead, behind = [row for row in rows if row["_partition"] == 1], rows[:4]
+    assert [store.apply("events", agreement.table(part), 0) for part in (ahead, behind, rows)] == [5, 2, 3]
+    assert store.applied()["events"].offsets == {0: 5, 1: 5}
+    assert count(store) == 10
+    store.close()
+
+
+def test_a_late_event_changes_what_is_said_of_the_times_after_it_was_known(store: OnlineStore) -> None:
+    """It happened first of all, but is known after hour 3 only: answers as of hours before that stay as they were."""
+    moments = [agreement.START + timedelta(hours=hours) for hours in (1, 2.5, 3, 4)]
+
+    def seen() -> list[object]:
+        return [store.features("w", {"origin": "EWR"}, moment)["w__bags__sum__2d"] for moment in moments]
+
+    store.apply("events", agreement.table([event(1, 1), event(2, 2)]), 0)
+    assert seen() == [1, 3, 3, 3]
+    late = event(3, 3) | {"bags": 100, "happened_at": agreement.START}
+    store.apply("events", agreement.table([late]), 0)
+    assert seen() == [1, 3, 103, 103]
+    store.close()
+
+
+def test_a_store_that_is_opened_again_goes_on_where_it_was(store: OnlineStore, tmp_path: Path) -> None:
+    rows = [event(number, number / 10) for number in range(30)]
+    store.apply("events", agreement.table(rows[:20]), 0)
+    store.close()
+    again = OnlineStore(SqliteEngine(tmp_path / "online.db"))
+    assert again.applied()["events"].rows == count(again) == 20
+    assert again.apply("events", agreement.table(rows), 0) == 10
+    assert count(again) == 30
+    again.close()
+
+
+def test_a_row_of_the_future_cannot_make_a_store_forget(tmp_path: Path) -> None:
+    """The ttl of feature t is three hours, and it keeps twice that: a row of next year drops what is old, but for what the clock says."""
+    now_us = round((agreement.START + timedelta(hours=2)).timestamp() * 1e6)
+    at = agreement.START + timedelta(hours=2)
+    found = []
+    for clock_us in (now_us, 2**62):
+        engine = SqliteEngine.create(tmp_path / f"{clock_us}.db")
+        build_below(
+            engine, "", agreement.FEATURES, {"events": (agreement.DATASET, agreement.table([event(1, 1)]))}, lambda *_: None, clock_us
+        )
+        store = OnlineStore(engine)
+        store.apply("events", agreement.table([event(2, 24 * 365)]), clock_us)
+        try:
+            found.append(store.features("t", {"origin": "EWR"}, at)["t__bags"])
+        except DataError as error:
+            found.append(type(error).__name__)
+        store.close()
+    assert found == [1, "DataError"]
 
 
 FOLLOWER = """

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bedplate.train.doctor.steps import jitter_s, work_of
+from bedplate.train.doctor.steps import Work, jitter_s, work_of
 from train.timelines import Scenario, simulate
 
 
@@ -49,3 +51,40 @@ def test_jitter_is_what_equal_ranks_wait_for_one_another() -> None:
     assert jitter_s(fast).mean() == pytest.approx(float(own.max(axis=1).mean()) - 0.008, rel=0.3)
     assert jitter_s(simulate(Scenario(1, data=8, compute_s=0.5)).measured()).max() == 0.0, "single steps show it as it was"
     assert jitter_s(simulate(Scenario(1, data=1)).measured()).max() == 0.0
+
+
+def work(compute_s: list[float], input_s: list[float], *, stages: int = 1, micro_batches: float = 1, stages_per_rank: int = 1) -> Work:
+    """One stretch; ranks of one stage come one after the other, and nobody waits for the link."""
+    count = len(compute_s)
+    return Work(
+        input_s=np.array([input_s]), compute_s=np.array([compute_s]), other_s=np.full((1, count), 0.5),
+        checkpoint_s=np.zeros(1), link_s=np.zeros(1), micro_batches=micro_batches, stages_per_rank=stages_per_rank,
+        stage=np.repeat(np.arange(stages), count // stages), replica=np.tile(np.arange(count // stages), stages),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("one", "expected_s"),
+    [
+        (work([2.0, 3.0], [1.5, 0.0]), 4.0),  # 2 + 1.5 + 0.5, though the other computes longer
+        (work([4.0, 8.0], [1.0, 0.0], stages=2, micro_batches=4), 1 + (4 * 2 + 1) + 0.5),
+        (work([4.0, 8.0], [1.0, 0.0], stages=2, micro_batches=4, stages_per_rank=2), 1 + (4 * 2 + 1 / 2) + 0.5),
+        (work([4.0, 4.0, 8.0, 4.0], [0.0, 2.0, 0.0, 0.0], stages=2, micro_batches=4), max(4 * 2 + 1, 2 + 4 * 1 + 1) + 0.5),
+    ],
+    ids=["copies", "pipeline", "interleaved", "two pipelines"],
+)
+def test_the_time_of_a_step_worked_out_by_hand(one: Work, expected_s: float) -> None:
+    assert one.time_s().tolist() == [expected_s]
+    with_rest = replace(one, link_s=np.array([0.25]), checkpoint_s=np.array([0.125]))
+    assert with_rest.time_s().tolist() == [expected_s + 0.375]
+    assert with_rest.stepping_s().tolist() == [expected_s]
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 10), min_size=4, max_size=4), st.integers(1, 16), st.integers(0, 3))
+def test_a_rank_that_computes_less_never_makes_a_step_longer(compute_s: list[float], micro_batches: int, rank: int) -> None:
+    less = [each / 2 if place == rank else each for place, each in enumerate(compute_s)]
+    for stages in (1, 2, 4):
+        before, after = (work(each, [0.0] * 4, stages=stages, micro_batches=micro_batches) for each in (compute_s, less))
+        assert after.time_s()[0] <= before.time_s()[0] + 1e-9
+        assert before.time_s()[0] >= max(compute_s) + 0.5 - 1e-9, "no faster than its slowest rank"

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from bedplate.core.errors import BedplateError
-from bedplate.train.doctor.trace import BACKWARD, FORWARD, OTHER, RECEIVE, SEND, SYNC, read_trace, trace_of
+from bedplate.train.doctor.trace import BACKWARD, FORWARD, OTHER, OTHER_NAMES, RECEIVE, SEND, SYNC, read_trace, trace_of
 from bedplate.train.doctor.what_if import what_if
 from train.step_traces import synthetic
 
@@ -141,3 +141,77 @@ def test_whole_seconds_are_times_and_operations_of_no_length_are_allowed() -> No
 def test_times_that_are_not_finite_are_refused(bad: float) -> None:
     with pytest.raises(BedplateError, match="without a time"):
         trace_of(small(end=[1.0, bad]))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "cannot be read"),
+        ("worker,stage,microbatch,operation,start,end\n", "no rows"),
+        ("worker,stage,operation,start,end\na,0,forward,0,1\n", "microbatch"),
+        ("worker,stage,microbatch,operation,start,end\na,0,0,forward,0\n", "cannot be read"),
+        ("worker,stage,microbatch,operation,start,end\na,0,0,forward,soon,1\n", "no number of seconds"),
+        ("worker,stage,microbatch,operation,start,end\na,0,0,forward,,1\n", "without a time"),
+        ("worker,stage,microbatch,operation,start,end\na,0,0,forward,2,1\n", "ends before it starts"),
+        ("worker;stage;microbatch;operation;start;end\na;0;0;forward;0;1\n", "no such column"),
+    ],
+)
+def test_a_csv_that_is_no_trace_is_refused_with_what_is_wrong(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text(text)
+    with pytest.raises(BedplateError, match=said):
+        read_trace(path)
+
+
+def test_a_parquet_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "trace.parquet"
+    pyarrow.parquet.write_table(small(), path)
+    whole = path.read_bytes()
+    for length in (0, 4, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BedplateError, match="cannot be read"):
+            read_trace(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("F", FORWARD), ("fwd", FORWARD), ("FWD compute", FORWARD), ("forward", FORWARD),
+        ("b", BACKWARD), ("Backward", BACKWARD), ("bwd-input", BACKWARD),
+        ("fwd send", SEND), ("SEND_backward", SEND), ("Forward-Recv", RECEIVE), ("receive_backward", RECEIVE),
+        ("reduce-scatter", SYNC), ("all-gather", SYNC), ("broadcast", SYNC), ("barrier", SYNC), ("grads-all-reduce", SYNC),
+        ("optimizer", OTHER), ("data_load", OTHER), ("fast", OTHER), ("before", OTHER),
+    ],
+)  # fmt: skip
+def test_each_way_to_write_an_operation(name: str, kind: int) -> None:
+    assert trace_of(small(operation=[name, name])).kind.tolist() == [kind, kind]
+
+
+def test_micro_batches_may_be_missing_where_an_operation_has_none() -> None:
+    trace = trace_of(small(microbatch=[None, 3]))
+    assert trace.micro_batch.tolist() == [0, 1]
+    assert trace_of(small(microbatch=["m2", "m1"])).micro_batch.tolist() == [1, 0]
+
+
+def test_workers_stages_and_steps_are_numbered_without_gaps_in_their_order() -> None:
+    trace = trace_of(small(worker=[700, 30], stage=[90, 4], step=[12, 11]))
+    assert trace.workers == ("30", "700")
+    assert trace.worker.tolist() == [0, 1] and trace.stage.tolist() == [0, 1] and trace.step.tolist() == [0, 1]
+
+
+def test_the_name_that_is_wanted_wins_over_another_name_of_the_same_column() -> None:
+    table = small(ts=[100.0, 200.0], name=["x", "y"])
+    trace = trace_of(table)
+    assert trace.start_s.tolist() == [0.0, 1.0]
+    assert trace.names == ("forward",)
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_NAMES))
+def test_every_other_name_of_a_column_is_taken(name: str) -> None:
+    given = small(step=[0, 1], replica=[1, 0])
+    expected = trace_of(given)
+    for other in OTHER_NAMES[name]:
+        renamed = trace_of(given.rename_columns([other.upper() if each == name else each for each in given.column_names]))
+        assert renamed.worker.tolist() == expected.worker.tolist()
+        assert (renamed.step.tolist(), renamed.replica.tolist()) == ([0, 1], [1, 0])
+        assert renamed.end_s.tolist() == [1.0, 2.0]

@@ -6,10 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bedplate.core.errors import BedplateError
 from bedplate.train.doctor.trace import trace_of
-from bedplate.train.doctor.what_if import what_if
+from bedplate.train.doctor.what_if import WhatIf, what_if
 from train.step_traces import order, synthetic
 
 
@@ -168,3 +170,104 @@ def test_what_it_says_as_json_has_every_number() -> None:
     assert told["slowdown"] == told["played_s"] / told["ideal_s"]
     assert set(told["workers"][0]) == {"name", "slowdown", "share", "gain_s"}
     assert told["steps"] == 3
+
+
+def traced(*rows: tuple[str, int, int, str, float, float]) -> WhatIf:
+    """Rows are worker, step, stage, operation, start and end; all of one micro-batch."""
+    names = ("worker", "step", "stage", "operation", "start", "end")
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    return what_if(trace_of(pa.table({**columns, "microbatch": [0] * len(rows)})))
+
+
+def blames(found: WhatIf, kind: str) -> dict[str, tuple[float, float, float]]:
+    """Of each: its own slowdown, its part of what is lost, and the seconds that it would gain."""
+    return {blame.name: (blame.slowdown, blame.share, blame.gain_s) for blame in getattr(found, kind)}
+
+
+def test_two_copies_by_hand() -> None:
+    """a takes 1 s and b 3 s, so that 2 s are ideal: all of the second that is lost is b's, and a can give nothing back."""
+    found = traced(("a", 0, 0, "forward", 0.0, 1.0), ("b", 0, 0, "forward", 0.0, 3.0))
+    assert (found.observed_s, found.played_s, found.ideal_s, found.slowdown) == (3.0, 3.0, 2.0, 1.5)
+    assert blames(found, "workers") == {"b": (1.5, 1.0, 1.0), "a": (1.0, 0.0, 0.0)}
+    assert blames(found, "stages") == {"0": (1.5, 1.0, 1.0)}
+    assert blames(found, "parts")["compute"] == (1.5, 1.0, 1.0)
+
+
+def test_a_copy_that_is_second_slowest_limits_what_the_slowest_can_gain() -> None:
+    """1 s, 4 s and 4.6 s: 3.2 s are ideal, and without the slowest the run still waits for the second."""
+    found = traced(*((name, 0, 0, "forward", 0.0, end) for name, end in (("a", 1.0), ("b", 4.0), ("c", 4.6))))
+    gains = {name: gain for name, (_, _, gain) in blames(found, "workers").items()}
+    assert gains == pytest.approx({"c": 0.6, "b": 0.0, "a": 0.0})
+    assert found.ideal_s == pytest.approx(3.2)
+    assert [blame.name for blame in found.workers] == ["c", "b", "a"]
+
+
+def test_a_pipeline_of_two_stages_by_hand() -> None:
+    """Forward takes 1 and 3 s, backward 2 and 4 s, one after the other: even stages would take as long, and nothing is lost."""
+    found = traced(
+        ("a", 0, 0, "forward", 0.0, 1.0), ("b", 0, 1, "forward", 1.0, 4.0),
+        ("b", 0, 1, "backward", 4.0, 8.0), ("a", 0, 0, "backward", 8.0, 10.0),
+    )  # fmt: skip
+    assert (found.played_s, found.ideal_s) == (10.0, 10.0)
+    assert blames(found, "stages") == {"1": (1.2, 0.0, 2.0), "0": (0.8, 0.0, -2.0)}, "1 alone: 2 + 3 + 4 + 3 s"
+
+
+def test_what_a_worker_does_besides_delays_what_comes_after_it() -> None:
+    """The optimizer of a is on the way of its second forward; b's is not there."""
+    found = traced(
+        ("a", 0, 0, "optimizer", 0.0, 2.0), ("a", 0, 0, "forward", 2.0, 3.0), ("b", 0, 0, "forward", 0.0, 1.0),
+    )  # fmt: skip
+    assert (found.played_s, found.ideal_s) == (3.0, 3.0), "an operation of a kind of its own is its own ideal"
+
+
+def test_a_meeting_is_counted_from_the_last_that_came() -> None:
+    """b comes after 3 s and the transfer takes half a second; a's 2 s of waiting are b's doing."""
+    found = traced(
+        ("a", 0, 0, "forward", 0.0, 1.0), ("b", 0, 0, "forward", 0.0, 3.0), ("a", 0, 0, "sync", 1.0, 3.5), ("b", 0, 0, "sync", 3.0, 3.5),
+    )  # fmt: skip
+    assert (found.observed_s, found.played_s, found.ideal_s) == (3.5, 3.5, 2.5)
+    assert blames(found, "parts")["synchronization"] == (1.0, 0.0, 0.0)
+    assert blames(found, "workers")["b"] == (1.4, 1.0, 1.0)
+
+
+def test_of_meetings_the_median_is_ideal() -> None:
+    """Transfers of 1, 1 and 4 s in three steps whose compute takes 1 s."""
+    rows = []
+    for step, (begin, transfer) in enumerate(((0.0, 1.0), (10.0, 1.0), (20.0, 4.0))):
+        rows += [(each, step, 0, "forward", begin, begin + 1) for each in ("a", "b")]
+        rows += [(each, step, 0, "sync", begin + 1, begin + 1 + transfer) for each in ("a", "b")]
+    found = traced(*rows)
+    assert (found.steps, found.observed_s, found.played_s, found.ideal_s) == (3, 9.0, 9.0, 6.0), "gaps between steps are no time of theirs"
+    assert found.parts[0].name == "synchronization"
+    assert blames(found, "parts") == {
+        "synchronization": (1.5, 1.0, 3.0),
+        "compute": (1.0, 0.0, 0.0),
+        "sends between stages": (1.0, 0.0, 0.0),
+    }
+
+
+def test_a_worker_that_is_missing_in_a_step_is_not_blamed_for_it() -> None:
+    """b takes part in the first of two steps only, and there it is slow: 4 s against 2 s; 2 s are the mean of 2, 4, 1 and 1."""
+    found = traced(
+        ("a", 0, 0, "forward", 0.0, 2.0), ("b", 0, 0, "forward", 0.0, 4.0),
+        ("a", 1, 0, "forward", 4.0, 5.0), ("c", 1, 0, "forward", 4.0, 5.0),
+    )  # fmt: skip
+    assert (found.played_s, found.ideal_s) == (5.0, 4.0)
+    assert blames(found, "workers")["b"] == (1.5, 2.0, 2.0), "with b alone as it was: 4 + 2 s"
+    assert blames(found, "workers")["c"] == (1.0, 0.0, -1.0), "it was faster than the mean"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(0, 1000), st.floats(0.5, 20))
+def test_a_clock_of_another_unit_or_zero_changes_no_slowdown(
+    stages: int, replicas: int, micro_batches: int, seed: int, factor: float
+) -> None:
+    table, took_s = synthetic(stages, replicas, micro_batches, 2, seed=seed, jitter=0.3)
+    found = what_if(trace_of(table))
+    assert found.played_s == pytest.approx(took_s)
+    times = {name: pa.array(table.column(name).to_numpy() * factor + 1000.0) for name in ("start", "end")}
+    other = what_if(trace_of(pa.table({**{name: table.column(name) for name in table.column_names}, **times})))
+    assert other.played_s == pytest.approx(factor * found.played_s, rel=1e-6)
+    assert other.slowdown == pytest.approx(found.slowdown, rel=1e-6)
+    assert len(found.workers) == stages * replicas and len(found.stages) == stages
+    assert [each.slowdown for each in found.workers] == sorted((each.slowdown for each in found.workers), reverse=True)

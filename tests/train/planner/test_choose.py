@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bedplate.core.device import Device
 from bedplate.core.errors import JobError
@@ -95,3 +97,33 @@ def test_cutting_the_batch_makes_room() -> None:
     with pytest.raises(JobError, match="raise `accumulate`"):
         choose_mesh(work, 8, H100, ("data", "shard"), recompute="none")
     assert choose_mesh(work, 8, H100, ("data", "shard"), recompute="none", accumulate=8).mesh == {"shard": 8}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(["gpt2", "mpt-125m"]),
+    st.sampled_from([1, 2, 4, 8, 16]),
+    st.sampled_from([1, 3]),
+    st.sets(st.sampled_from(["shard", "tensor", "pipeline"])),
+)
+def test_what_is_chosen_is_a_mesh_of_all_workers_that_the_code_can_run(name: str, workers: int, rounds: int, axes: set[str]) -> None:
+    """Models that fit as copies, and a batch that all of these divide: there is always a mesh."""
+    choice = choose_mesh(Work(preset(name), 1024, 48), workers, H100, ("data", *axes), accumulate=rounds)
+    assert Mesh.of(choice.mesh, workers).world_size == workers
+    assert set(choice.mesh) <= {"data", "micro_batches", *axes}
+    assert choice.prediction is not None and choice.prediction.memory.total_bytes < H100.memory_bytes
+    assert choice.why[0].startswith(choice.prediction.layout.text() + " needs ")
+    if "pipeline" not in choice.mesh:
+        layout = choice.prediction.layout
+        assert 48 // layout.replicas // layout.micro_batch == rounds, "the code cuts the batch, not the planner"
+
+
+def test_one_worker_has_no_mesh_to_choose() -> None:
+    assert choose_mesh(Work(preset("gpt2"), 1024, 8), 1, H100, ALL).mesh == {"data": 1}
+
+
+def test_tensor_ranks_divide_words_and_inner_width_as_well() -> None:
+    shape = preset("llama3-70b")
+    for odd in ({"vocab": 128_257}, {"ffn": 28_673}):
+        work = Work(dataclasses.replace(shape, **odd), 8192, 128)
+        assert "tensor" not in choose_mesh(work, 64, H100, ("data", "shard", "tensor"), accumulate=2).mesh

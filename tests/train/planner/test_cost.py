@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bedplate.hardware.catalog.reader import device
 from bedplate.train.planner.cost import BUILDING, HOST, IDLE, bill, mean_power_w
@@ -39,3 +43,28 @@ def test_energy_lies_between_idle_and_full_power() -> None:
 
 def test_a_power_limit_saves_energy_in_an_hour() -> None:
     assert mean_power_w(Cluster(device("H100-SXM"), 8, 350.0), FOUND) == pytest.approx(mean_power_w(CLUSTER, FOUND) / 2)
+
+
+def test_a_bill_worked_out_by_hand() -> None:
+    """A million tokens a second and device on 8 devices: 80 billion take 10,000 s; half of a step computes at 700 W."""
+    time = dataclasses.replace(FOUND.time, **dict.fromkeys(dataclasses.asdict(FOUND.time), 0.0))
+    found = dataclasses.replace(FOUND, tokens_per_s_per_device=1e6, time=dataclasses.replace(time, compute_s=1.0, bubble_s=1.0))
+    owed = bill(CLUSTER, found, 80e9, price_usd_per_h=3.0)
+    assert (owed.time_s, owed.device_hours) == pytest.approx((10_000, 10_000 / 3600 * 8))
+    assert owed.cost_usd == pytest.approx(66.67, abs=0.01)
+    assert mean_power_w(CLUSTER, found) == pytest.approx(700 * (0.25 + 0.75 / 2) * 1.25 * 1.10)
+    assert owed.energy_kwh == pytest.approx(22.22 * 0.6016, rel=1e-3)
+
+
+@settings(deadline=None)
+@given(st.floats(1, 1e15), st.floats(1.1, 10))
+def test_more_tokens_cost_in_proportion_and_a_free_device_costs_nothing(tokens: float, times: float) -> None:
+    one, more = bill(CLUSTER, FOUND, tokens), bill(CLUSTER, FOUND, tokens * times)
+    for part in ("time_s", "device_hours", "cost_usd", "energy_kwh"):
+        assert getattr(more, part) == pytest.approx(times * getattr(one, part))
+    free = bill(CLUSTER, FOUND, tokens, price_usd_per_h=0.0)
+    assert (free.cost_usd, free.price_source, free.energy_kwh) == (0.0, "as given", one.energy_kwh)
+
+
+def test_a_power_limit_above_the_design_power_changes_no_bill() -> None:
+    assert mean_power_w(Cluster(device("H100-SXM"), 8, 900.0), FOUND) == mean_power_w(CLUSTER, FOUND)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bedplate.hardware.catalog.reader import device, devices
@@ -13,6 +13,7 @@ from bedplate.train.planner.efficiency import FITTED
 from bedplate.train.planner.kernels import Passes, Speeds, layer, output
 from bedplate.train.planner.layout import Cluster, Layout, Work
 from bedplate.train.planner.presets import preset
+from bedplate.train.planner.shape import Shape
 
 WORK = Work(preset("llama3-8b"), 8192, 64)
 
@@ -72,3 +73,30 @@ def test_small_layers_wait_for_launches() -> None:
 def test_a_fused_loss_is_faster() -> None:
     speeds = Speeds(WORK, Cluster(device("H100"), 1), FITTED)
     assert output(dataclasses.replace(WORK, fused_loss=True), Layout(), speeds).total_s < output(WORK, Layout(), speeds).total_s
+
+
+@pytest.mark.parametrize(
+    ("layout", "flops"),
+    [
+        (Layout(), 3 * (4608 + 256)),
+        (Layout(recompute="selective"), 3 * (4608 + 256) + 4608 / 2),
+        (Layout(recompute="full"), 4 * (4608 + 256)),
+        (Layout(tensor=2), 3 * (4608 + 256) / 2),
+        (Layout(context=2), 3 * (4608 + 256) / 2),
+        (Layout(micro_batch=3), 9 * (4608 + 256)),
+    ],
+)
+def test_flop_of_a_tiny_layer_worked_out_by_hand(layout: Layout, flops: float) -> None:
+    """Four tokens through 576 parameters, 2 FLOP each, are 4608; scores and values of half of all pairs at width 8 are 256."""
+    tiny = Work(Shape("tiny", 2, 8, 2, 1, 16, 10), 4, 8)
+    assert one(tiny, layout).flops == flops
+
+
+@settings(deadline=None)
+@given(st.sampled_from([1, 2, 4, 8]), st.booleans(), st.sampled_from([1, 2, 4]))
+def test_the_output_is_shared_by_its_ranks_and_in_proportion_to_its_tokens(tensor: int, fused: bool, micro: int) -> None:
+    work = dataclasses.replace(WORK, fused_loss=fused)
+    speeds = Speeds(work, Cluster(device("H100"), 1), FITTED)
+    whole, part = output(work, Layout(), speeds), output(work, Layout(tensor=tensor, micro_batch=micro), speeds)
+    assert part.total_s == pytest.approx(whole.total_s * micro / tensor)
+    assert part.flops == pytest.approx(3 * 2 * 8192 * micro * 4096 * 128256 / tensor)

@@ -176,3 +176,25 @@ def test_the_missing_field_of_a_config_is_named() -> None:
     config = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     with pytest.raises(SpecError, match="no `vocab`"):
         from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "parameters", "multiplied", "attention_flops"),
+    [
+        ({}, 2 * (192 + 384 + 16) + 80 + 80 + 8, 2 * (192 + 384) + 80, 2 * 4 * 4 * 8),
+        ({"gated": False}, 2 * (192 + 256 + 16) + 168, 2 * (192 + 256) + 80, 256),
+        ({"tied": True}, 2 * 592 + 88, 2 * 576 + 80, 256),
+        ({"kv_heads": 2}, 2 * (256 + 384 + 16) + 168, 2 * (256 + 384) + 80, 256),
+        ({"head": 8}, 2 * (384 + 384 + 16) + 168, 2 * (384 + 384) + 80, 2 * 4 * 4 * 16),
+        ({"positions": 5}, 2 * 592 + 168 + 40, 2 * 576 + 80, 256),
+        ({"experts": 4, "experts_per_token": 2}, 2 * (192 + 4 * 384 + 32 + 16) + 168, 2 * (192 + 2 * 384 + 32) + 80, 256),
+        ({"layers": 1, "vocab": 20}, 592 + 160 + 160 + 8, 576 + 160, 128),
+    ],
+)
+def test_a_tiny_model_worked_out_by_hand(change: dict[str, object], parameters: int, multiplied: int, attention_flops: int) -> None:
+    """Two layers of width 8, with two heads of which one is of keys and values, an inner width of 16 and ten words; four tokens."""
+    shape = dataclasses.replace(Shape("tiny", 2, 8, 2, 1, 16, 10), **{"head": 0, **change})
+    assert (shape.parameters, shape.matrix_parameters) == (parameters, multiplied)
+    assert shape.attention_flops(4, causal=False) == attention_flops
+    assert shape.attention_flops(4) == attention_flops / 2
+    assert shape.train_flops(4) == 6 * multiplied + 3 * attention_flops / 2

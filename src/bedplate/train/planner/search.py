@@ -189,7 +189,9 @@ def _unfit(work: Work, layout: Layout, need: float, limit: float) -> str:
 
 
 def _none_divides(work: Work, cluster: Cluster, fixed: Mapping[str, Any]) -> JobError:
-    fix = f"let {work.batch} sequences divide by the data-parallel ranks, for example --batch {_round_up(work.batch, cluster.devices)}"
+    rounds = int(fixed.get("rounds", 1))
+    by = "the data-parallel ranks" if rounds == 1 else f"the data-parallel ranks and their {rounds} micro-batches"
+    fix = f"let {work.batch} sequences divide by {by}, for example --batch {_round_up(work.batch, cluster.devices * rounds)}"
     return JobError(f"no mesh divides {cluster.devices} devices and {work.batch} sequences", value=dict(fixed), fix=fix)
 
 
