@@ -21,16 +21,20 @@ BENCHES = (
     "first_step",
     "features_join",
     "features_online",
+    "features_streaming",
+    "feast_universal",
     "first_step_ray",
     "recovery",
     "step_time",
     "ledger",
+    "tamper",
     "spot",
     "packing",
     "pollux",
     "doctor",
     "feed",
     "planner",
+    "tracking",
 )  # each other name is a module with `rows()`
 
 

@@ -6,12 +6,14 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="kills of the crash sweep (make soak: 200)")
     parser.addoption("--save-kills", type=int, default=20, help="kills in the middle of saving a checkpoint (make soak: 500)")
     parser.addoption("--flips", type=int, default=30, help="bits flipped in checkpoints (make soak: 200)")
+    parser.addoption("--edits", type=int, default=60, help="seeded edits of what a project keeps (make soak: 1000)")
     parser.addoption("--crash-seed", type=int, default=20130101, help="seed of the crash sweep")
 
 
@@ -19,6 +21,8 @@ def pytest_configure() -> None:
     """A suite that a shell starts in the background has Ctrl-C ignored, and so would every process that it starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+    settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -37,6 +37,10 @@ ENVIRONMENT = {
 # Modules whose tests are not in the file that mirrors them: where those are.
 TESTED_ELSEWHERE: dict[str, str] = {
     "data/online/protocol.py": "by the suite that every database passes: tests/data/engines/test_conformance.py",
+    "cli/ci_comment.py": "by the steps of the rendered pipelines: tests/cli/test_ci_init.py",
+    "cli/ci_mark.py": "by the steps of the rendered pipelines: tests/cli/test_ci_init.py",
+    "cli/ci_back.py": "by the steps of the rendered pipelines: tests/cli/test_ci_init.py",
+    "cli/ci_canary.py": "by the steps of the rendered pipelines: tests/cli/test_ci_init.py",
     "flow/auditing.py": "through its command, on ledgers that were tampered with: tests/cli/test_audit_verify.py",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,8 +48,17 @@ def whole(up: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def still(whole: Path, up: tuple[Path, Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the whole project and of the home of its keys, in which nothing runs: for a test that changes what is kept."""
+    shutil.copytree(whole, tmp_path / "still", symlinks=True, ignore=shutil.ignore_patterns("*.sock"))
+    shutil.copytree(up[1], tmp_path / "home", dirs_exist_ok=True)
+    monkeypatch.setenv("BEDPLATE_HOME", str(tmp_path / "home"))
+    return tmp_path / "still"
+
+
+@pytest.fixture
 def experiment(whole: Path) -> str:
     """A version of the whole project's model that an experiment made (by the first test that asks for it)."""
     bedplate(whole, "run", "fit", "--set", "epochs=1")
-    [run] = [run for run in as_json(whole, "runs", "fit") if run["params"]["epochs"] == 1]
+    [run] = [run for run in as_json(whole, "runs", "fit") if str(run["params"]["epochs"]) == "1"]
     return str(run["outputs"][0])

@@ -86,3 +86,21 @@ def test_a_script_logs_through_the_unmodified_client(tmp_path: Path) -> None:
     [notes] = (tmp_path / ".bedplate" / "runs" / "train-1" / "1" / "out" / "artifacts").rglob("notes.txt")
     assert notes.read_text() == "done"
     assert "0.2" in bedplate(tmp_path, "runs").stdout
+
+
+def test_a_template_makes_a_project_that_can_be_planned(tmp_path: Path) -> None:
+    done = bedplate(tmp_path, "init", "tuned", "--template", "finetune")
+    assert (done.returncode, done.stdout.splitlines()[-1].strip()) == (0, "bedplate run tune")
+    made = sorted(path.name for path in (tmp_path / "tuned").iterdir())
+    assert made == ["bedplate.yaml", "tune.py"]
+    steps = {step["step"]["name"]: step["step"] for step in as_json(tmp_path / "tuned", "plan")["steps"]}
+    assert (steps["base"]["kind"], steps["tune"]["needs"]) == ("model", ["base"])
+    compile((tmp_path / "tuned" / "tune.py").read_text(), "tune.py", "exec")
+
+
+def test_a_template_that_does_not_exist_or_would_overwrite(tmp_path: Path) -> None:
+    assert "no such template (got 'finetuen'). Fix: did you mean 'finetune'?" in refused(tmp_path, "init", "--template", "finetuen")
+    (tmp_path / "tune.py").write_text("mine")
+    assert "there is a file of that name already" in refused(tmp_path, "init", "--template", "finetune")
+    assert (tmp_path / "tune.py").read_text() == "mine"
+    assert not (tmp_path / "bedplate.yaml").exists()

@@ -56,7 +56,7 @@ def test_every_command_has_help_with_an_example_and_prints_json(name: str, capsy
     text = capsys.readouterr().out
     assert f"Example: bedplate {name}" in text
     assert "--json" in text
-    assert "-C, --project" in text or name in ("init", "catalog")
+    assert "-C, --project" in text or name in ("init", "catalog", "evidence verify")
 
 
 def test_an_error_is_one_line_with_the_fix_and_exit_code_1(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from bedplate.flow.drive import is_hosted
@@ -25,7 +26,9 @@ def test_it_drives_what_other_commands_ask_for_and_a_second_one_is_refused(hello
     interrupt(process)
     code, output = ended(process)
     assert code == 0, output
-    assert json.loads(output) == {"hosts": "hello", "pid": process.pid}
+    told = json.loads(output)
+    assert (told["hosts"], told["pid"]) == ("hello", process.pid)
+    assert told["address"].startswith("http://127.0.0.1:")
     assert not hosted(hello)
 
 
@@ -35,7 +38,11 @@ def test_a_run_survives_its_server_and_another_one_goes_on_with_it(hello: Path) 
     assert bedplate(hello, "run", "hello", "--detach", "--set", "seconds=3").returncode == 0
     wait_until(lambda: is_running(hello))
     first.terminate()
-    assert ended(first) == (0, "hosting the loop of hello; `bedplate down` or Ctrl-C ends it\n")
+    code, said = ended(first)
+    assert code == 0
+    assert re.fullmatch(
+        r"hosting the loop of hello, and MLFLOW_TRACKING_URI=http://127\.0\.0\.1:\d+; `bedplate down` or Ctrl-C ends it\n", said
+    )
     assert processes_of(hello), "the run goes on"
     second = started(hello, "server")
     wait_until(lambda: as_json(hello, "runs")[0]["status"] == "succeeded")

@@ -21,7 +21,7 @@ from bedplate.core.clock import SimClock
 from bedplate.core.digest import canonical, digest_bytes
 from bedplate.core.errors import ChainBroken, LedgerError
 from bedplate.core.event import Draft
-from bedplate.core.heads import Audit, audit, key_id, message, sign_head, signing_key
+from bedplate.core.heads import Audit, audit, kept_secret, key_id, message, sign_head, signing_key
 from bedplate.core.ledger import Head, Ledger, _link_digest
 
 EVENTS = 8
@@ -299,3 +299,11 @@ def test_two_who_sign_one_ledger_are_told_apart(ledger: Ledger, tmp_path: Path) 
         sign_head(ledger, tmp_path / who, clock)
     assert audit(ledger, tmp_path / "one") == Audit(2, 1, 1, 1, foreign_heads=1)
     assert audit(ledger, tmp_path / "two") == Audit(2, 1, 2, 1, foreign_heads=1)
+
+
+def test_a_secret_is_made_once_and_is_its_owners(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "other.pem"
+    assert kept_secret(path, lambda: b"one") == b"one"
+    assert kept_secret(path, lambda: b"two") == b"one"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [each.name for each in path.parent.iterdir()] == ["other.pem"]

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ SEED = 20130101
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 WRITER = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from bedplate.core.clock import SystemClock
 from bedplate.core.event import Draft
@@ -199,7 +201,7 @@ def test_a_writer_killed_at_any_instant_loses_nothing_it_was_promised_and_blocks
         assert writer.stdout.readline() == "ready\n"
         time.sleep(rng.uniform(0.0, 0.06))
         writer.send_signal(signal.SIGKILL)
-        told = [int(line) for line in writer.communicate(timeout=60)[0].splitlines()]
+        told = [int(line) for line in writer.communicate()[0].splitlines()]  # with a timeout it would leave out what readline buffered
         promised = max(told, default=promised - 1) + 1
         ledger = Ledger(path, "flights", clock)
         where = f"seed {SEED}, kill {kill}"
@@ -480,3 +482,48 @@ print(json.dumps([seq, link]))
 """
     shown = subprocess.check_output([sys.executable, "-I", "-c", script, str(ledger.path)], text=True, timeout=60)
     assert Head(*json.loads(shown)) == ledger.head()
+
+
+# -- parts of the chain ---------------------------------------------------------------------------------------------------------------
+
+
+def test_links_are_the_rows_as_stored_and_follow_one_another(tmp_path: Path, clock: SimClock) -> None:
+    ledger = Ledger(tmp_path / "ledger.db", "flights", clock)
+    ledger.append([Draft("step.accepted", f"s-{number}", {"n": number}, key=f"k{number}") for number in range(5)])
+    links = list(ledger.links(1, 5))
+    before = ledger.beginning().digest
+    for link in links:
+        assert link.follows(before)
+        before = link.digest
+    assert before == ledger.head().digest
+    assert [link.seq for link in ledger.links(2, 3)] == [2, 3]
+    assert (links[2].subject, links[2].key, links[2].payload) == ("s-2", "k2", b'{"n":2}')
+    assert not links[2].follows(links[0].digest)
+    assert not replace(links[2], subject="s-3").follows(links[1].digest)
+    ledger.close()
+
+
+def test_an_empty_ledger_begins_where_its_chain_does(tmp_path: Path, clock: SimClock) -> None:
+    ledger = Ledger(tmp_path / "ledger.db", "flights", clock)
+    assert ledger.head() == ledger.beginning()
+    assert ledger.beginning().seq == 0
+    assert list(ledger.links(1, 10)) == []
+    ledger.close()
+
+
+def test_events_about_subjects_come_in_order_once_each(tmp_path: Path, clock: SimClock) -> None:
+    ledger = Ledger(tmp_path / "ledger.db", "flights", clock)
+    ledger.append([Draft("step.accepted", name, {"n": number}) for number, name in enumerate(("a", "b", "a", "c", "b"))])
+    assert [event.seq for event in ledger.about(["b", "a", "b"])] == [1, 2, 3, 5]
+    assert [event.payload["n"] for event in ledger.about(["c"])] == [3]
+    assert ledger.about([]) == ledger.about(["nobody"]) == []
+    ledger.close()
+
+
+def test_events_are_read_in_parts(tmp_path: Path, clock: SimClock) -> None:
+    ledger = Ledger(tmp_path / "ledger.db", "flights", clock)
+    ledger.append([Draft("step.accepted", "a", {"n": number}) for number in range(7)])
+    assert [event.seq for event in ledger.read(2, limit=3)] == [3, 4, 5]
+    assert [event.seq for event in ledger.read(6, limit=3)] == [7]
+    assert list(ledger.read(7, limit=3)) == []
+    ledger.close()

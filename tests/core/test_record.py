@@ -192,3 +192,72 @@ def test_a_record_is_shown_as_json_and_in_a_notebook() -> None:
     assert shown["attempts"][0] == {"token": 1, "status": "failed", "failure": "worker_lost", "message": "gone"}
     run.params = {"text": "<b>"}
     assert "&lt;b&gt;" in run._repr_html_() and "<b>" not in run._repr_html_()
+
+
+def test_approvals_add_up_and_a_trigger_is_known_by_its_last_event() -> None:
+    given = [("approval.given", "price@2", {"by": name, "reason": "fine", "evaluation": "price-2"}) for name in ("ann", "bob")]
+    watched = [
+        ("watch.began", "nightly", {}),
+        ("watch.fired", "nightly", {"launch": "up-2", "why": "at 03:30", "causes": {}, "values": {}}),
+    ]
+    records = fold(events(*given, *watched))
+    assert [each["by"] for each in records.approvals["price@2"]] == ["ann", "bob"]
+    assert records.watched["nightly"] == {"launch": "up-2", "why": "at 03:30", "causes": {}, "values": {}, "at_s": 4.0}
+
+
+def test_a_removed_version_keeps_its_record_and_tells_who_and_why() -> None:
+    gone = ("version.removed", "price@1", {"by": "ann", "reason": "wrong rows", "digest": "d"})
+    records = fold(events(("version.created", "price@1", version("price", 1)), gone))
+    assert records.version("price@1").number == 1
+    assert (records.removed["price@1"]["by"], records.removed["price@1"]["reason"]) == ("ann", "wrong rows")
+    assert records.removed["price@1"]["at_s"] > 0
+
+
+def test_tags_of_a_version_add_up_and_null_takes_one_away() -> None:
+    records = fold(
+        events(
+            ("version.tagged", "price@1", {"tags": {"region": "west", "trial": "1"}, "by": "ann"}),
+            ("version.tagged", "price@1", {"tags": {"trial": None, "owner": "ann"}, "by": "ann"}),
+            ("version.tagged", "price@2", {"tags": {"trial": None}, "by": "ann"}),
+        )
+    )
+    assert records.tagged["price@1"] == {"region": "west", "owner": "ann"}
+    assert records.tagged["price@2"] == {}
+
+
+def test_files_that_somebody_vouched_for_are_known_by_their_digest() -> None:
+    records = fold(events(("artifact.trusted", "ab" * 32, {"by": "ann", "reason": "our own"})))
+    assert records.trusted["ab" * 32]["reason"] == "our own"
+
+
+def test_a_version_is_found_by_its_number_though_numbers_have_holes_or_came_in_another_order() -> None:
+    told = [("version.created", f"price@{number}", version("price", number)) for number in (1, 2, 3, 5, 8)]
+    records = fold(events(*told, erased=2))
+    assert [records.version(f"price@{number}").number for number in (1, 3, 5, 8)] == [1, 3, 5, 8]
+    for missing in (2, 4, 9):
+        with pytest.raises(NotFound, match="no such version"):
+            records.version(f"price@{missing}")
+    imported = fold(events(*[("version.created", f"price@{number}", version("price", number)) for number in (3, 1, 2)]))
+    assert [imported.version(f"price@{number}").number for number in (1, 2, 3)] == [1, 2, 3]
+
+
+def test_runs_are_found_by_step_and_by_launch() -> None:
+    told = [("run.created", f"fit-{number}", {**created(), "launch": f"up-{number % 2}"}) for number in range(4)]
+    records = fold(events(*told))
+    assert [run.id for run in records.of_launch("up-1")] == ["fit-1", "fit-3"]
+    assert records.of_launch("up-7") == []
+    newest = records.newest("fit")
+    assert newest is not None
+    assert newest.id == "fit-3"
+    assert records.newest("none") is None
+
+
+def test_the_moves_of_a_model_are_by_alias() -> None:
+    told = [
+        ("alias.moved", name, {"alias": alias, "version": 1, "decision": {}})
+        for name, alias in (("a", "p"), ("b", "p"), ("a", "q"), ("a", "p"))
+    ]
+    records = fold(events(*told))
+    assert {alias: len(moves) for alias, moves in records.moves("a").items()} == {"p": 2, "q": 1}
+    assert records.moves("c") == {}
+    records.release()

@@ -10,7 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bedplate.core.spec import Dataset, Endpoint, Feature, Inputs, Job, Model, ProjectSpec, Resources, Split
+from bedplate.core.spec import (
+    SPLIT_BACKWARD,
+    Dataset,
+    Endpoint,
+    Feature,
+    Inputs,
+    Job,
+    MeshAxes,
+    Model,
+    ProjectSpec,
+    Promote,
+    Resources,
+    Split,
+    Trigger,
+)
 
 
 def test_a_dataset_from_a_stream_knows_its_topic() -> None:
@@ -269,3 +283,94 @@ def test_what_decays_has_half_lives_and_what_does_not_has_windows(changes: dict[
         Feature.model_validate(values | changes)
     both = {"half_lives": ["1h"], "aggregates": {"gain": ["min", "decayed_mean"]}, "ttl": "2d"}
     assert Feature.model_validate(values | both).ttl == "2d"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"changed": "data"},
+        {"changed": ["data", "code"], "targets": ["delay"], "pause": "1h"},
+        {"every": "1d"},
+        {"at": "03:30"},
+        {"at": "mon 23:59", "mode": "run"},
+        {"drift": {"flights.dep_delay": 0.2}, "measure": "ks"},
+    ],
+)
+def test_a_trigger_has_at_least_one_condition(values: dict[str, object]) -> None:
+    assert Trigger.model_validate(values).pause == values.get("pause", "1m")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "give at least one of"),
+        ({"targets": ["delay"]}, "give at least one of"),
+        ({"changed": ["wheather"]}, "Input should be 'data' or 'code'"),
+        ({"every": "daily"}, "not a duration"),
+        ({"every": "1d", "pause": "0s"}, "not a duration"),
+        ({"at": "25:00"}, "write a time of day in UTC"),
+        ({"at": "3:30"}, "write a time of day in UTC"),
+        ({"at": "monday 03:30"}, "write a time of day in UTC"),
+        ({"drift": {"dep_delay": 0.2}}, "write dataset.column: limit"),
+        ({"drift": {"flights.dep_delay": 0}}, "write dataset.column: limit"),
+        ({"on": ["data"]}, "Extra inputs are not permitted"),
+    ],
+)
+def test_what_is_no_trigger(values: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Trigger.model_validate(values)
+
+
+@pytest.mark.parametrize(("approvals", "kept"), [(0, 0), (2, 2), (["ann", "bob"], ("ann", "bob"))])
+def test_approvals_are_a_number_or_people(approvals: object, kept: object) -> None:
+    assert Promote.model_validate({"approvals": approvals}).approvals == kept
+
+
+@pytest.mark.parametrize("approvals", [-1, 101, "ann", 1.5])
+def test_what_is_no_number_of_people(approvals: object) -> None:
+    with pytest.raises(ValidationError):
+        Promote.model_validate({"approvals": approvals})
+
+
+def test_an_endpoint_refuses_what_is_not_signed_unless_it_is_declared() -> None:
+    assert Endpoint(model="delay@production").unsigned == "refused"
+    assert Endpoint(model="delay@production", unsigned="allowed").unsigned == "allowed"
+    with pytest.raises(ValidationError):
+        Endpoint.model_validate({"model": "delay@production", "unsigned": True})
+
+
+def test_a_model_is_trained_here_or_comes_from_elsewhere_told_by_its_from() -> None:
+    models = {
+        "delay": {"from": "fit", "evaluate": "fit.py:evaluate", "predict": "fit.py:predict"},
+        "base": {"from": "hf://org/name@main", "license": "mit", "files": ["*.safetensors"]},
+    }
+    spec = ProjectSpec.model_validate({"project": "p", "models": models})
+    assert (set(spec.trained), set(spec.imported)) == ({"delay"}, {"base"})
+    assert spec.imported["base"].license == "mit"
+    again = ProjectSpec.model_validate(spec.model_dump(mode="json", by_alias=True))
+    assert again == spec, "as a launch records it"
+
+
+@pytest.mark.parametrize("address", ["ftp://host/x", "dir://", "hf://a b", "://x"])
+def test_an_address_of_another_kind_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError):
+        ProjectSpec.model_validate({"project": "p", "models": {"base": {"from": address}}})
+
+
+def test_axes_of_a_mesh_may_be_left_to_the_planner() -> None:
+    axes = MeshAxes.model_validate({"data": "auto", "tensor": 2})
+    assert (axes.planned, axes.settled, axes.ranks) == (("data",), {"shard": 1, "tensor": 2, "pipeline": 1, "context": 1}, 2)
+    Job.model_validate({"function": "a.py:f", "mesh": axes, "resources": {"workers": "2..8"}})
+    with pytest.raises(ValidationError, match="only `data` may be `auto`"):
+        Job.model_validate({"function": "a.py:f", "mesh": {"tensor": "auto"}, "resources": {"workers": "2..8"}})
+    with pytest.raises(ValidationError, match="multiply to 3"):
+        Job.model_validate({"function": "a.py:f", "mesh": {"data": "auto", "tensor": 3}, "resources": {"workers": 8}})
+
+
+@pytest.mark.parametrize("schedule", SPLIT_BACKWARD)
+def test_a_schedule_that_cannot_recompute_is_refused_before_the_run(schedule: str) -> None:
+    mesh = {"pipeline": 2, "schedule": schedule}
+    given = {"function": "a.py:f", "mesh": mesh, "resources": {"workers": 2}}
+    assert Job.model_validate(given).mesh is not None
+    with pytest.raises(ValidationError, match="cannot recompute activations"):
+        Job.model_validate({**given, "activation_checkpointing": True})

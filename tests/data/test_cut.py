@@ -137,3 +137,22 @@ def test_what_is_not_there_is_named(lake: Lake) -> None:
 
 def test_without_declared_columns_all_stored_ones_are_read(lake: Lake) -> None:
     assert read_cut(lake, "t", 2, dataset(columns={})).column_names[:5] == ["name", "dep", "arr", "told", "_known_at"]
+
+
+def test_only_what_is_asked_for_is_read(lake: Lake) -> None:
+    whole = read_cut(lake, "t", 2, dataset())
+    some = read_cut(lake, "t", 2, dataset(), columns=["dep", "_known_at"])
+    assert set(some.column_names) == {"dep", "told", "_known_at", "_arrived_at", "_partition", "_offset"}
+    assert some.equals(whole.select(some.column_names))
+    trusted = read_cut(lake, "t", 2, dataset(backfill="trusted"), columns=["dep"])
+    assert set(trusted.column_names) == {"dep", "told", "_known_at", "_partition", "_offset"}
+    assert trusted["_known_at"].to_pylist() == trusted["told"].to_pylist()
+
+
+def test_expressions_may_read_what_was_not_asked_for(lake: Lake) -> None:
+    table = read_cut(lake, "t", 2, dataset(derive={"gain": "dep - arr"}), columns=["gain"])
+    assert table["gain"].to_pylist() == [0.0, 3.5, None, -1.0]
+
+
+def test_asking_for_what_is_not_there_reads_all_that_is(lake: Lake) -> None:
+    assert read_cut(lake, "t", 2, dataset(), columns=["dap"]).column_names == read_cut(lake, "t", 2, dataset()).column_names

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from bedplate.core.errors import BedplateError, DataError, NotFound
 from bedplate.core.spec import Dataset, Feature
-from bedplate.data.features import materialize, open_view, quanta
+from bedplate.data.features import columns_of, materialize, open_view, quanta
 from bedplate.data.join import join
 from data.histories import ASOF, DATASET, START, TIME, WINDOWED, Row, histories, table
 
@@ -167,3 +167,37 @@ def test_a_damaged_file_is_noticed(tmp_path: Path) -> None:
 def test_a_folder_without_a_sidecar_is_no_view(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no feature view"):
         open_view(tmp_path)
+
+
+def test_a_view_reads_the_columns_that_it_names_and_no_others(tmp_path: Path) -> None:
+    for name, declared in {"w": WINDOWED, "l": ASOF}.items():
+        needed = columns_of(declared, DATASET)
+        assert needed[-3:] == ["_known_at", "_partition", "_offset"]
+        cut = table([])
+        narrow, whole = (
+            materialize(name, declared, DATASET, each, tmp_path / name / str(place))
+            for place, each in enumerate((cut.select(needed), cut.append_column("other", pa.nulls(0, pa.string()))))
+        )
+        assert narrow.digest == whole.digest
+        with pytest.raises(DataError, match="no such column"):
+            materialize(name, declared, DATASET, cut.drop_columns(["_known_at"]), tmp_path / name / "without")
+
+
+def test_rows_that_come_out_of_order_are_told_apart_by_their_offsets(tmp_path: Path) -> None:
+    cut = events(x=[1.0, 2.0, 3.0])
+    at_once = cut.set_column(cut.column_names.index("_known_at"), "_known_at", pa.array([START] * 3, TIME))
+    shown = Feature.model_validate({"from": "events", "entity": "e", "columns": ["x"]})
+    for place, rows in enumerate(([0, 1, 2], [2, 0, 1], [1, 2, 0])):
+        assert last_value(shown, at_once.take(rows), tmp_path / str(place), "f__x") == 3.0
+
+
+def test_a_cut_tells_the_last_offset_of_each_partition_in_whatever_order_rows_come(tmp_path: Path) -> None:
+    cut = events(x=[1.0] * 5)
+    places = {"_partition": [0, 0, 3, 3, 7], "_offset": [4, 9, 0, 2, 1]}
+    for name, values in places.items():
+        cut = cut.set_column(cut.column_names.index(name), name, pa.array(values, pa.int64()))
+    shown = Feature.model_validate({"from": "events", "entity": "e", "columns": ["x"]})
+    pieces = pa.concat_tables([cut.slice(0, 1), cut.slice(1, 2), cut.slice(3)])
+    for place, rows in enumerate((cut, pieces, cut.take([4, 2, 0, 1, 3]))):
+        made = materialize("f", shown, PLAIN, rows, tmp_path / str(place))
+        assert made.cut == {"rows": 5, "ends": {"0": 9, "3": 2, "7": 1}}

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -269,3 +271,19 @@ def test_extremes_of_an_empty_window_are_null_and_counts_are_zero(tmp_path: Path
     inside, outside = asked_at(tmp_path, feature, [arrival(1, 0, bags=3), arrival(2, 5, bags=3)], [9, 60])
     assert list(inside.values()) == [3, 3, 1, 2]
     assert list(outside.values()) == [None, None, 0, 0]
+
+
+def test_many_rows_join_as_duckdb_does(tmp_path: Path) -> None:
+    count, draw = 150_000, np.random.default_rng(8)
+    at = draw.permutation(count) * 10  # no two at once: what ASOF takes then is not said
+    system = {"_partition": np.zeros(count, np.int32), "_offset": np.arange(count)}
+    events = pa.table({"e": draw.integers(0, 900, count), "_known_at": pa.array(at, TIME), "x": draw.random(count), **system})
+    spine = pa.table({"e": draw.integers(0, 1000, count), "_known_at": pa.array(draw.integers(0, 10 * count, count), TIME)})
+    feature = Feature.model_validate({"from": "events", "entity": "e", "columns": ["x"]})
+    made = join(spine, "_known_at", [materialize("f", feature, Dataset(source="log://events"), events, tmp_path)])
+    numbered = spine.append_column("row", pa.array(range(count)))  # duckdb's rows are in no certain order
+    asof = "select row, x from numbered s asof left join events e on s.e = e.e and s._known_at >= e._known_at order by row"
+    with duckdb.connect() as connection:
+        connection.register("numbered", numbered)
+        connection.register("events", events)
+        assert made.column("f__x").to_pylist() == [row[1] for row in connection.execute(asof).fetchall()]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 
 from bedplate.core.errors import DataError
 from bedplate.data.keys import column, encode, lookup, text, texts
+from bedplate.data.threads import THREADED_ROWS
 from data.histories import KEY, START, TIME, Row, histories, table
 
 NAMES = ["carrier", "origin", "slot", "flight"]
@@ -72,3 +74,25 @@ def test_two_columns_are_one_code_each_pair() -> None:
     codes, distinct = encode(table, ["a", "b"], "t")
     assert distinct.to_pylist() == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}]
     assert codes.tolist() == [0, 2, 1, -1, 2]
+
+
+def test_words_that_several_threads_saw_have_one_code() -> None:
+    count = 3 * THREADED_ROWS
+    numbers = np.random.default_rng(7).integers(0, 500, count)
+    words = pa.array([None if number == 0 else f"e{number}" for number in numbers.tolist()])
+    later = pa.concat_arrays([words, pa.array(["only here", None])])
+    codes, distinct = encode(pa.table({"s": later}), ["s"], "t")
+    listed = distinct.column("s").to_pylist()
+    assert listed == sorted(set(later.to_pylist()) - {None})
+    assert [None if code < 0 else listed[code] for code in codes.tolist()] == later.to_pylist()
+    found, present = lookup(distinct, pa.table({"s": later}), "t")
+    assert np.array_equal(found, codes)
+    assert np.array_equal(present, codes >= 0)
+
+
+def test_a_column_without_any_value_has_no_codes() -> None:
+    nothing = pa.table({"s": pa.array([None, None], pa.string()), "n": pa.array([None, None], pa.int64())})
+    for names in (["s"], ["n"], ["s", "n"]):
+        codes, distinct = encode(nothing, names, "t")
+        assert (codes.tolist(), distinct.num_rows) == ([-1, -1], 0)
+        assert lookup(distinct, nothing, "t")[0].tolist() == [-1, -1]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedplate.data.ordering import THREADED_ROWS, Groups, in_threads, order
+from bedplate.data.ordering import Groups, order
+from bedplate.data.threads import BLOCK_ROWS, THREADED_ROWS
 
 _rows = st.lists(st.tuples(st.integers(-1, 5), st.integers(-3, 3), st.integers(0, 2)), max_size=30)
 _ids = st.sampled_from([-1, 0, 2**31, 2**62, 2**62 + 1])
@@ -46,10 +47,30 @@ def test_times_that_differ_by_less_than_what_is_packed_are_ordered_exactly() -> 
     assert order(group, time).tolist() == [*range(499, -1, -1), 500]
 
 
-def test_threads_give_results_in_order_and_errors_whole() -> None:
-    assert in_threads(lambda part: part + 1, range(5)) == [1, 2, 3, 4, 5]
-    with pytest.raises(ZeroDivisionError):
-        in_threads(lambda part: 1 // part, [1, 0])
+def shuffled(count: int, runs: int) -> np.ndarray:
+    """Times in so many ordered runs."""
+    draw = np.random.default_rng(runs)
+    return np.concatenate([np.sort(part) for part in np.array_split(draw.integers(0, 10**12, count), runs)])
+
+
+@pytest.mark.parametrize("runs", [1, 2, 7, 300])
+@pytest.mark.parametrize("groups", [1, 50])
+def test_what_comes_in_ordered_runs_is_merged(runs: int, groups: int) -> None:
+    count = 2 * THREADED_ROWS + 17
+    time, group = shuffled(count, runs), np.arange(count) * groups // count
+    assert np.array_equal(order(group, time), np.lexsort((time, group)))
+
+
+def test_rows_that_tie_across_blocks_keep_their_order() -> None:
+    count = 2 * BLOCK_ROWS + 2
+    same, tie = np.zeros(count, np.int64), np.arange(count)[::-1]
+    assert np.array_equal(order(same, same), np.arange(count))
+    assert np.array_equal(order(same, same, lambda rows: (tie[rows],)), np.arange(count)[::-1])
+
+
+def test_codes_of_32_bits_are_searched_as_others() -> None:
+    group, at = np.repeat(np.arange(3, dtype=np.int32), 4), np.tile(np.arange(4), 3)
+    assert Groups(group, at).last(np.array([2, 0, 3, -1]), np.array([1, 9, 1, 1])).tolist() == [9, 3, -1, -1]
 
 
 _pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(-6, 6)), max_size=30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -19,14 +20,17 @@ from bedplate.core.journal import JournalReader
 from bedplate.train.bundle import ModelVersion
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tinylm"
-SMALL = {
-    "files: 2000, vocabulary: 4096": "files: 10, vocabulary: 512",
+SMALL = {  # eight workers, and six samples a step, which neither eight copies nor four can share
+    "hidden: 128, heads: 4, kv_heads: 2, ffn: 352, vocab: 4096, sequence: 128, batch: 32": (
+        "hidden: 32, heads: 4, kv_heads: 2, ffn: 64, vocab: 512, sequence: 32, batch: 6"
+    ),
+    "files: 2000, vocabulary: 4096": "files: 6, vocabulary: 512",
     "sequence: 128": "sequence: 32",
     "epochs: 1, batch_size: 32, width: 128, layers: 4, heads: 4, key_value_heads: 2, hidden: 352": (
-        "epochs: 1, batch_size: 16, width: 32, layers: 4, heads: 4, key_value_heads: 2, hidden: 64"
+        "epochs: 1, batch_size: 6, width: 32, layers: 4, heads: 4, key_value_heads: 2, hidden: 64"
     ),
     "split: { valid: 5%, test: 5% }": "split: { valid: 25%, test: 25% }",
-    "resources: { workers: 2 }": "mesh: { data: 2, tensor: 2, pipeline: 2 }\n    checkpoint: 1s\n    resources: { workers: 8 }",
+    "resources: { workers: 2 }": "checkpoint: 1s\n    resources: { workers: 8 }",
 }
 
 
@@ -99,12 +103,20 @@ def test_it_is_killed_twice_and_ends_with_the_weights_of_a_run_that_was_not(kill
     assert sorted(set(steps)) == [body["step"] for body in entries(whole, "metric")]
 
 
-def test_the_model_is_a_version_that_answers(killed_twice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(killed_twice))
-    import train as tinylm  # the example's own file
+def test_the_mesh_is_the_planners(killed_twice: Path) -> None:
+    """Nothing in the project names a mesh; the planner chose it for eight workers and six samples a step, and every rank had it."""
+    told = json.loads((killed_twice / ".bedplate" / "runs" / "train_lm-1" / "1" / "attempt.json").read_text())["spec"]
+    assert told["mesh"] == {"data": 2, "tensor": 2, "pipeline": 2, "micro_batches": 3}
+    assert told["planned"]["mesh"] == told["mesh"]
+    assert any("6 sequences cannot be dealt to 8 workers" in why for why in told["planned"]["why"])
+    explained = bedplate(killed_twice, "explain", "train_lm-1")
+    assert explained["mesh"].startswith("data 2, tensor 2, pipeline 2, micro_batches 3, chosen by the planner; ")
 
+
+def test_the_model_is_a_version_that_answers(killed_twice: Path) -> None:
+    tinylm = runpy.run_path(str(killed_twice / "train.py"))
     (output,) = entries(killed_twice, "output")
     version = ModelVersion(killed_twice / ".bedplate" / output["location"], digest=output["digest"])
-    first, again = (tinylm.predict(version, [{"prompt": "import os\n", "max_tokens": 8}]) for _ in range(2))
+    first, again = (tinylm["predict"](version, [{"prompt": "import os\n", "max_tokens": 8}]) for _ in range(2))
     assert first == again
     assert isinstance(first[0], str)

@@ -154,3 +154,22 @@ def test_what_has_no_form_in_json_becomes_text_that_float_reads() -> None:
     assert storable({"loss": float("-inf"), "at": (1, float("nan"))}) == {"loss": "-inf", "at": [1, "nan"]}
     assert math.isnan(float(storable(float("nan"))))
     assert storable("caf\udce9") == "caf?"
+
+
+def test_equal_content_that_was_removed_is_a_new_version(world: World) -> None:
+    world.drive("up")
+    version = world.workspace.records.version("price@1")
+    payload = {"by": "ann", "reason": "x", "digest": version.digest}
+    world.workspace.ledger.append([Draft("version.removed", version.ref, payload)])
+    world.workspace.refresh()
+    drafts = finished(world.workspace, world.run("fit"), Finish("succeeded"), findings(output("price", version.digest, version.location)))
+    assert drafts[0].subject == "price@2", "its bytes lie there, but not for long"
+
+
+def test_a_success_whose_model_was_refused_is_a_failure_that_says_why(world: World) -> None:
+    world.drive("up")
+    body = {"failure": "user_error", "message": "loading x.pkl could run code", "rank": 0, "refused": True}
+    refused = Entry("worker", 1, 0.0, "failure", body)
+    [draft] = finished(world.workspace, world.run("other"), Finish("succeeded"), findings(refused))
+    assert (draft.payload["status"], draft.payload["failure"]) == ("failed", "user_error")
+    assert draft.payload["message"] == "it ended well, but its model is none: loading x.pkl could run code"

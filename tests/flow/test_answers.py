@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -13,6 +14,7 @@ from bedplate.data.ingest import ingest_stream
 from bedplate.data.lake import Lake
 from bedplate.data.streams.log import Log
 from bedplate.flow.answers import ANSWERS, answers_table, find_answer
+from bedplate.serve.gateway import answer_id
 from flow.world import World
 
 
@@ -70,3 +72,14 @@ def test_without_any_answers_nothing_is_found_and_nothing_is_made(world: World) 
     with pytest.raises(NotFound):
         find_answer(world.workspace, "a-1")
     assert not (world.workspace.state / "log").exists()
+
+
+def test_an_id_that_has_its_time_in_it_is_found_wherever_the_clock_was(world: World) -> None:
+    log = stream(world)
+    now_s = 1_704_067_200.0  # when `record` says that they were given
+    ids = [answer_id(now_s), answer_id(now_s - 30.0), answer_id(now_s + 86_400.0), str(uuid4())]
+    log.append([record(each, prediction=float(number)) for number, each in enumerate(ids)], producer="p", sequence=0)
+    drain(world, log)
+    assert [find_answer(world.workspace, each)["prediction"] for each in ids] == [0.0, 1.0, 2.0, 3.0]
+    with pytest.raises(NotFound):
+        find_answer(world.workspace, answer_id(now_s))

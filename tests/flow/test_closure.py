@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bedplate.core.digest import digest_file
 from bedplate.core.errors import SpecError
 from bedplate.flow.closure import closure, snapshot
 
@@ -97,3 +98,12 @@ def test_a_git_work_tree_gives_commit_and_dirty_diff(tmp_path: Path) -> None:
 def test_outside_git_the_commit_is_unknown(tmp_path: Path) -> None:
     root = project(tmp_path / "p", {"a.py": ""})
     assert snapshot(root, tmp_path / "store", closure(root, ["a.py"], []))["commit"] is None
+
+
+def test_a_snapshot_says_the_digest_of_every_file(tmp_path: Path) -> None:
+    root = project(tmp_path / "p", MODULES)
+    made = snapshot(root, tmp_path / "store", closure(root, ["train.py"], []))
+    assert made["digests"] == {name: digest_file(tmp_path / "store" / made["snapshot"] / name) for name in made["files"]}
+    (root / "train.py").write_text(MODULES["train.py"] + "Z = 4\n")
+    again = snapshot(root, tmp_path / "store", closure(root, ["train.py"], []))
+    assert {name for name in made["files"] if made["digests"][name] != again["digests"][name]} == {"train.py"}

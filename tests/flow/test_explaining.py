@@ -105,3 +105,23 @@ def test_a_step_that_is_declared_no_more_is_explained_by_its_runs(world: World) 
     world.declare(SHOP.replace('  other: {command: "sleep 1", resources: {cpus: 0.2}}\n', ""))
     told = explain(world.workspace, "other")
     assert told["run"] == "other-1 succeeded" and "now" not in told
+
+
+def test_trouble_with_storage_is_told_with_its_class_and_ends_nothing(world: World) -> None:
+    notice = {"failure": "storage", "message": "step-4 is not in s3://b yet, it is tried again: timed out", "tier": "s3://b", "rank": 0}
+    world.scripts["other"] = lambda _: [(0.2, "notice", notice), ended()]
+    world.drive("run", "other")
+    told = explain(world.workspace, "other-1")
+    assert told["run"] == "other-1 succeeded"
+    assert told["attempt 1, notice 1"] == "storage: step-4 is not in s3://b yet, it is tried again: timed out"
+
+
+def test_a_run_tells_its_mesh_and_why_the_planner_chose_it(world: World) -> None:
+    workers = "resources: {workers: 2, cpus: 0.1}"
+    world.declare(SHOP.replace("max_restarts: 2, resources: {cpus: 0.2}", f"max_restarts: 2, mesh: auto, {workers}"))
+    world.drive("run", "make")
+    told = explain(world.workspace, "make-1")["mesh"]
+    assert told == "data 2, chosen by the planner; the job declares no architecture, so every worker has a copy of the model"
+    world.declare(SHOP.replace("max_restarts: 2, resources: {cpus: 0.2}", f"max_restarts: 2, mesh: {{tensor: 2}}, {workers}"))
+    world.drive("run", "make", force=["make"])
+    assert explain(world.workspace, "make-2")["mesh"] == "tensor 2"

@@ -11,6 +11,7 @@ import pytest
 from bedplate.core.clock import SystemClock
 from bedplate.core.digest import digest_file
 from bedplate.core.errors import DataError, NotFound
+from bedplate.core.event import Draft
 from bedplate.data.streams.log import Log
 from bedplate.flow import facts as module
 from bedplate.flow.facts import gather, is_present, location_of, remembered_digest, run_is_alive, serving, source_position
@@ -129,3 +130,28 @@ def test_gathering_records_nothing(world: World) -> None:
     head = world.workspace.ledger.head()
     gather(world.workspace, steps_for(world.workspace.project.spec, []))
     assert world.workspace.ledger.head() == head
+
+
+def test_a_folder_stands_for_the_names_and_contents_of_its_files(world: World) -> None:
+    folder = world.folder / "llama"
+    folder.mkdir()
+    with pytest.raises(DataError, match=r"missing or empty.*llama"):
+        source_position(world.workspace, "dir://llama")
+    (folder / "config.json").write_text("{}")
+    first = source_position(world.workspace, "dir://llama")
+    assert source_position(world.workspace, f"dir://{folder}") == first, "by whatever path it is named"
+    os.utime(folder / "config.json", (1, 1))
+    assert source_position(world.workspace, "dir://llama") == first, "a touched file has the same content"
+    (folder / "config.json").write_text('{"a": 1}')
+    second = source_position(world.workspace, "dir://llama")
+    (folder / "config.json").rename(folder / "other.json")
+    assert len({first, second, source_position(world.workspace, "dir://llama")}) == 3
+
+
+def test_what_was_removed_is_not_present_though_its_bytes_lie_there(world: World) -> None:
+    world.drive("up")
+    version = world.workspace.records.version("price@1")
+    assert is_present(world.workspace, version)
+    world.workspace.ledger.append([Draft("version.removed", "price@1", {"by": "ann", "reason": "x", "digest": version.digest})])
+    world.workspace.refresh()
+    assert not is_present(world.workspace, version)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from bedplate.core.attempt import Attempt, read_attempt
 from bedplate.core.digest import digest
 from bedplate.core.errors import BedplateError
 from bedplate.core.event import Draft
 from bedplate.flow.facts import gather
-from bedplate.flow.launching import environment, make_attempt, run_created
-from bedplate.flow.planner import plan_steps, steps_for
+from bedplate.flow.launching import environment, make_attempt, run_created, waivers
+from bedplate.flow.moving import trust
+from bedplate.flow.planner import plan, plan_steps, steps_for
+from bedplate.train.mesh import Mesh
 from flow.world import SHOP, Told, World, checkpoint, ended
 
 
@@ -98,6 +102,31 @@ def test_how_a_model_is_computed_is_told_to_its_run(world: World) -> None:
     assert told["mesh"] == {"shard": 1, "tensor": 1, "pipeline": 1, "context": 1, "schedule": "GPipe"}
 
 
+PLANNED = (
+    "max_restarts: 2, mesh: auto, architecture: {layers: 4, hidden: 32, heads: 4, kv_heads: 2, ffn: 64, vocab: 512, sequence: 32, batch: 6,"
+    " axes: [data, tensor, pipeline]}, resources: {workers: %d, cpus: 0.1}"
+)
+
+
+def test_the_mesh_that_the_planner_chose_is_what_the_run_is_told(world: World) -> None:
+    world.declare(SHOP.replace("max_restarts: 2, resources: {cpus: 0.2}", PLANNED % 8))
+    made = created(world, "make").payload
+    assert made["spec"]["mesh"] == {"data": 2, "tensor": 2, "pipeline": 2, "micro_batches": 3}
+    assert made["spec"]["planned"]["mesh"] == made["spec"]["mesh"]
+    assert any("pipeline=4" in name for name in made["spec"]["planned"]["others"])
+    assert plan(world.workspace, ["make"]).step("make").training == made["spec"]["planned"], "the plan shows what the run will have"
+
+
+def test_other_workers_have_another_mesh_and_go_on_from_the_checkpoint(world: World) -> None:
+    world.declare(SHOP.replace("max_restarts: 2, resources: {cpus: 0.2}", PLANNED % 8))
+    world.scripts["make"] = lambda _: [checkpoint(4), ended("failed", "user_error", "x")]
+    world.drive("run", "make")
+    world.declare(SHOP.replace("max_restarts: 2, resources: {cpus: 0.2}", PLANNED % 2))
+    again = created(world, "make").payload
+    assert Mesh.of(again["spec"]["mesh"], 2).pipeline == 1, "planned anew, for two"
+    assert again["resume"]["step"] == 4, "the mesh is no part of the fingerprint; a checkpoint loads under any"
+
+
 def test_an_attempt_of_a_command_runs_a_shell_in_every_process(world: World) -> None:
     world.declare(SHOP.replace("resources: {cpus: 0.2}}\n  other", "resources: {workers: 3, cpus: 0.2}}\n  other"))
     world.drive("run", "make")
@@ -131,3 +160,66 @@ def test_a_package_that_is_installed_meanwhile_is_in_the_next_record(tmp_path: P
     os.utime(tmp_path, ns=(2, 2))
     after = environment(tmp_path / "memory.json")
     assert after["packages"] == before["packages"] + 1 and after["lock"] != before["lock"]
+
+
+def test_a_machine_that_was_lost_is_not_used_again_by_the_next_attempt(world: World) -> None:
+    def script(attempt: Attempt) -> Told:
+        lost = (0.2, "ended", {"status": "failed", "failure": "node_lost", "message": "gone", "node": f"node-{attempt.token}"})
+        return [lost] if attempt.token < 3 else [ended()]
+
+    world.scripts["other"] = script
+    world.drive("run", "other")
+    assert [attempt.excluded for attempt in world.attempts if attempt.step == "other"] == [(), ("node-1",), ("node-1", "node-2")]
+    assert read_attempt(world.workspace.attempt_folder("other-1", 3)).excluded == ("node-1", "node-2")
+
+
+def test_the_packages_of_an_environment_are_kept_by_their_digest(tmp_path: Path) -> None:
+    known = environment(tmp_path / "memory.json")
+    packages = json.loads((tmp_path / "environments" / f"{known['lock']}.json").read_text())
+    assert len(packages) == known["packages"] and digest(packages) == known["lock"]
+
+
+def test_a_gate_that_names_a_drift_is_given_the_training_set_of_production(world: World) -> None:
+    world.drive("up", "price")
+    world.contents |= {"fit.inputs": "2", "fit": "2"}
+    world.declare(SHOP.replace("lr: 0.1", "lr: 0.2").replace("rmse <= 5", "drift.psi(shop) < 0.2"))
+    world.drive("up", "price", force=("fit.inputs",))
+    gate = [attempt for attempt in world.attempts if attempt.step == "price"][-1]
+    assert {name: f"{given['name']}@{given['number']}" for name, given in gate.inputs.items()} == {
+        "price": "price@2",
+        "fit.inputs": "fit.inputs@2",
+        "production": "price@1",
+        "production.inputs": "fit.inputs@1",
+    }
+
+
+def test_only_an_endpoint_asks_for_a_decision(world: World) -> None:
+    world.drive("up", "price", "prices.features")
+    steps = {step.name: step for step in steps_for(world.workspace.project.spec, ["prices"])}
+    assert waivers(world.workspace, steps["price"], created(world, "price")) == []
+    assert waivers(world.workspace, steps["prices"], created(world, "prices")) == [], "its decision is signed and holds"
+
+
+def test_a_run_that_may_make_a_model_is_told_which_files_are_trusted_and_what_its_code_imports(world: World) -> None:
+    (world.folder / "tool.py").write_text("import numpy\n")
+    world.declare(SHOP.replace('other: {command: "sleep 1"', 'other: {command: "python tool.py"'))
+    assert "trusted" not in created(world, "other").payload["spec"]
+    assert set(created(world, "other").payload["spec"]["packages"]) == {"numpy"}
+    before = created(world, "other").payload["fingerprint"]
+    trust(world.workspace, "ab" * 32, "our own")
+    spec = created(world, "other").payload
+    assert (spec["spec"]["trusted"], spec["fingerprint"]) == (["ab" * 32], before), "trust is no part of what a run is"
+
+
+def test_a_job_is_given_the_version_that_the_alias_of_its_base_points_to(world: World) -> None:
+    world.declare(SHOP.replace("  other: {", "  tune: {function: fit.py:fit, base: price, resources: {cpus: 0.2}}\n  other: {"))
+    world.drive("up", "price")
+    assert created(world, "tune").payload["inputs"] == {"price": "price@1"}
+
+
+def test_a_job_whose_base_was_held_by_the_gate_cannot_start(world: World) -> None:
+    world.declare(SHOP.replace("  other: {", "  tune: {function: fit.py:fit, base: price, resources: {cpus: 0.2}}\n  other: {"))
+    world.rmse = 9.0
+    world.drive("up", "price")
+    with pytest.raises(BedplateError, match=r"no version of 'price' is in its alias: the gate held it"):
+        created(world, "tune")

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from bedplate.core.errors import NotFound
+from bedplate.core.errors import NotFound, SpecError
 from bedplate.core.plan import Step
 from bedplate.core.project import validate
 from bedplate.core.source import parse
 from bedplate.core.spec import ProjectSpec
 from bedplate.flow.lower import lower, select
+from flow.world import SHOP
 
 FLIGHTS = (Path(__file__).parents[2] / "examples" / "flights" / "bedplate.yaml").read_text()
 
@@ -165,3 +166,65 @@ def test_a_function_on_demand_is_part_of_what_is_trained_on_and_of_what_answers(
     assert "speed.py" in steps["delay-api"].entries
     assert steps["train_delay.inputs"].spec["on_demand"] == steps["delay-api"].spec["on_demand"] == {"speed": speed}
     assert changed(before, after) == {"train_delay.inputs", "delay-api"}
+
+
+def gate_of(**promote: object) -> Step:
+    """The gate of a small project whose `promote` has these fields."""
+    model = {"from": "fit", "evaluate": "grade.py:evaluate", "predict": "serve.py:predict", "promote": promote}
+    job = {"function": "t.py:fit", "inputs": {"spine": "rows", "label": "rows.y"}}
+    spec = {"project": "p", "datasets": {"rows": {"source": "rows.csv"}}, "jobs": {"fit": job}, "models": {"m": model}}
+    return next(step for step in lower(ProjectSpec.model_validate(spec)) if step.name == "m")
+
+
+def test_a_gate_that_times_predictions_depends_on_the_code_that_predicts() -> None:
+    plain, timed = gate_of(when=["rmse < 3", "size_bytes < 1e6"]), gate_of(when=["rmse < 3", "latency_p99_s < 1"])
+    assert plain.entries == ("grade.py",) and "predict" not in plain.spec
+    assert timed.entries == ("grade.py", "serve.py") and timed.spec["predict"] == "serve.py:predict"
+
+
+def test_approvals_are_part_of_a_gate_only_where_there_are_any() -> None:
+    assert "approvals" not in gate_of(when=["rmse < 3"]).spec["promote"], "gates of projects without them stay up to date"
+    assert gate_of(when=["rmse < 3"], approvals=2).spec["promote"]["approvals"] == 2
+    assert gate_of(when=["rmse < 3"], approvals=["ann", "bob"]).spec["promote"]["approvals"] == ["ann", "bob"]
+
+
+def lowered(text: str) -> dict[str, Step]:
+    return {step.name: step for step in lower(validate(parse(text, "bedplate.yaml")))}
+
+
+TUNED = """
+project: p
+models:
+  base: {from: "dir://llama", license: mit}
+  other: {from: "hf://org/name"}
+jobs:
+  tune: {function: tune.py:tune, base: base}
+  plain: {function: tune.py:tune}
+"""
+
+
+def test_an_imported_model_is_a_step_and_a_job_needs_its_base() -> None:
+    steps = lowered(TUNED)
+    assert (steps["base"].kind, steps["base"].sources, steps["base"].spec["license"]) == ("model", ("dir://llama",), "mit")
+    assert steps["other"].sources == (), "what lies at an address is taken to stay"
+    assert (steps["tune"].needs, steps["tune"].spec["base"]) == (("base",), "base")
+    assert "base" not in steps["plain"].spec, "a job without one keeps its fingerprint"
+
+
+def test_a_job_that_starts_from_a_trained_model_comes_after_its_gate() -> None:
+    names = list(lowered(SHOP.replace("  other: {", "  tune: {function: tune.py:tune, base: price}\n  other: {")))
+    assert names.index("tune") > names.index("price")
+
+
+def test_jobs_that_start_from_one_another_are_refused() -> None:
+    text = SHOP.replace("params: {lr: 0.1}", "params: {lr: 0.1}\n    base: price")
+    with pytest.raises(SpecError, match="cannot start from the model that it trains"):
+        lowered(text)
+    with pytest.raises(SpecError, match=r"no such model \(got 'bose'\)"):
+        lowered(TUNED.replace("base: base}", "base: bose}"))
+    inputs = "{spine: rows, columns: [shop], label: rows.amount}"
+    second = SHOP.replace("  other: {", f"  again: {{function: fit.py:fit, base: price, inputs: {inputs}}}\n  other: {{")
+    second = second.replace("models:\n", "models:\n  next: {from: again, evaluate: fit.py:evaluate, predict: fit.py:predict}\n")
+    assert list(lowered(second)).index("again") > list(lowered(second)).index("price")
+    with pytest.raises(SpecError, match="jobs start from one another's models"):
+        lowered(second.replace("params: {lr: 0.1}", "params: {lr: 0.1}\n    base: next"))

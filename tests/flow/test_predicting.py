@@ -106,3 +106,10 @@ def test_accelerators_are_listed_by_name_or_all() -> None:
     assert len(accelerators()) > 15
     with pytest.raises(NotFound):
         accelerators(["abacus"])
+
+
+def test_tpus_are_planned_from_the_catalog_and_the_figures_are_called_rough() -> None:
+    report = answer(Question(model="llama3-8b", hardware="64 x v5e", seq=4096, batch=64))
+    assert report.cluster.device.name == "TPU-v5e"
+    assert report.found.best[0].memory.total_bytes < 16 * 2**30
+    assert any("read these figures as rough" in remark for remark in report.remarks)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bedplate.core.clock import SimClock
-from bedplate.core.errors import LedgerError, SpecError
+from bedplate.core.errors import Busy, LedgerError, SpecError
+from bedplate.core.event import Draft
 from bedplate.flow.workspace import open_workspace, request_launch, request_stop
 from flow.world import SHOP, World
 
@@ -66,3 +67,31 @@ def test_a_stop_is_recorded_for_each_run(world: World) -> None:
         ("make-1", "cancel"),
         ("fit-2", "cancel"),
     ]
+
+
+def test_what_is_erased_while_it_is_open_is_gone_after_the_next_refresh(tmp_path: Path) -> None:
+    (tmp_path / "bedplate.yaml").write_text("project: shop\n")
+    with open_workspace(tmp_path) as one, open_workspace(tmp_path) as two:
+        records = one.records
+        one.ledger.append([Draft("step.accepted", "sums", {"fingerprint": "a"}), Draft("step.accepted", "rows", {"fingerprint": "b"})])
+        assert one.refresh().accepted == {"sums": "a", "rows": "b"}
+        with pytest.raises(Busy):  # its stored records are being read, by both
+            two.ledger.erase(1, "a slip")
+        assert one.refresh() is records, "whoever holds the records sees it too"
+        assert records.accepted == {"rows": "b"}
+        assert two.refresh().accepted == {"rows": "b"}
+        for workspace in (one, two):
+            workspace.records.release()
+        two.ledger.erase(1, "a slip")
+
+
+def test_a_long_history_is_stored_and_read_again(tmp_path: Path) -> None:
+    (tmp_path / "bedplate.yaml").write_text("project: shop\n")
+    with open_workspace(tmp_path) as workspace:
+        workspace.ledger.append([Draft("step.accepted", f"s-{number}", {"fingerprint": str(number)}) for number in range(3000)])
+    with open_workspace(tmp_path) as workspace:
+        assert workspace.records.accepted["s-2999"] == "2999"
+        assert workspace.records.seq == 3000
+    with open_workspace(tmp_path) as workspace:
+        assert workspace.records.accepted["s-17"] == "17"
+        assert "s-3000" not in workspace.records.accepted

@@ -7,8 +7,10 @@ import pytest
 from bedplate.core.spec import Promote
 from bedplate.models.card import TO_WRITE, card
 from bedplate.models.gate import decide
+from bedplate.models.grades import Grades
+from bedplate.models.grades import Grades
 
-DECISION = decide(Promote(when=("rmse <= baseline_rmse * 0.95",)), {"rmse": 15.0, "baseline_rmse": 38.0}, None)
+DECISION = decide(Promote(when=("rmse <= baseline_rmse * 0.95",)), Grades({"rmse": 15.0, "baseline_rmse": 38.0}), None)
 FACTS = {
     "name": "delay",
     "number": 3,
@@ -77,7 +79,7 @@ def test_absent_facts_leave_no_empty_section() -> None:
 
 
 def test_a_version_that_was_held_says_why() -> None:
-    held = decide(Promote(when=("rmse < 1",)), {"rmse": 2.0}, None)
+    held = decide(Promote(when=("rmse < 1",)), Grades({"rmse": 2.0}), None)
     assert "not promoted: rmse < 1 does not hold (2 against 1)" in card({**FACTS, "decision": held.to_json()})
 
 
@@ -89,3 +91,12 @@ def test_facts_cannot_break_the_table_or_become_html() -> None:
 def test_a_card_is_of_a_version() -> None:
     with pytest.raises(KeyError):
         card({"name": "delay"})
+
+
+def test_a_model_from_elsewhere_tells_its_origin_and_a_removed_one_its_end() -> None:
+    origin = {"from": "hf://org/small", "revision": "c0ffee", "license": "mit", "left out": ["pytorch_model.bin (a pickle)"]}
+    text = card({"name": "base", "number": 1, "origin": origin, "removed": "by ann at noon: not ours"})
+    for line in ("- from: hf://org/small", "- revision: c0ffee", "- license: mit", "- left out: pytorch_model.bin (a pickle)"):
+        assert line in text
+    assert "## Removed\n\nby ann at noon: not ours." in text
+    assert "## Removed" not in card({"name": "base", "number": 1})

@@ -10,9 +10,16 @@ import pytest
 from bedplate.core.digest import canonical
 from bedplate.core.errors import SpecError
 from bedplate.core.spec import Promote
-from bedplate.models.gate import check_expressions, decide
+from bedplate.models.gate import Decision, check_expressions, to_compare, to_measure
+from bedplate.models.gate import decide as decide_grades
+from bedplate.models.grades import Grades, grades
 
 RULES = Promote(when=("rmse <= baseline_rmse * 0.95", "rmse  <=  production.rmse * 1.01"))
+
+
+def decide(promote: Promote, candidate: dict[str, float], production: dict[str, float] | None) -> Decision:
+    """A decision on metrics alone."""
+    return decide_grades(promote, Grades(candidate), Grades(production) if production is not None else None)
 
 
 def test_a_better_candidate_is_promoted_with_both_sides_of_every_rule() -> None:
@@ -87,3 +94,43 @@ def test_rules_are_checked_at_plan_time_without_any_metric() -> None:
 def test_an_unknown_metric_stops_the_decision() -> None:
     with pytest.raises(SpecError, match="did you mean 'rmse'"):
         decide(Promote(when=("rmze < 1",)), {"rmse": 3.0}, None)
+
+
+def test_a_difference_that_is_claimed_with_confidence_has_its_interval() -> None:
+    rules = Promote(when=("mae < production.mae with 95% confidence",))
+    errors = [float(number % 7) for number in range(200)]
+    better, worse = (grades({"rows": {"mae": [factor * error for error in errors]}}) for factor in (0.5, 1.0))
+    sure, unsure = decide_grades(rules, better, worse), decide_grades(rules, worse, worse)
+    assert sure.promoted and not unsure.promoted
+    [check] = sure.checks
+    assert check.interval is not None and check.interval.high < 0
+    assert check.to_json()["interval"]["confidence"] == 0.95 and canonical(sure.to_json())
+    assert "the difference lies in [-" in sure.why and "with 95% confidence" in sure.why
+    assert decide_grades(rules, better, None).promoted, "there is nothing to be better than"
+
+
+@pytest.mark.parametrize(
+    ("approvals", "why"),
+    [
+        (1, "waits for 1 person to approve: rmse <= 20 holds (15 against 20)"),
+        (2, "waits for 2 people"),
+        (("ann", "bob"), "waits for ann and bob"),
+    ],
+)
+def test_approvals_are_asked_for_only_when_every_rule_holds(approvals: int | tuple[str, ...], why: str) -> None:
+    rules = Promote(when=("rmse <= 20",), approvals=approvals)
+    held, failed = decide(rules, {"rmse": 15.0}, None), decide(rules, {"rmse": 25.0}, None)
+    assert (
+        not held.promoted
+        and held.why.startswith(why)
+        and held.to_json()["pending"] == (approvals if isinstance(approvals, int) else list(approvals))
+    )
+    assert not failed.promoted and "pending" not in failed.to_json()
+
+
+def test_what_the_gate_measures_follows_from_the_rules() -> None:
+    rules = Promote(
+        when=("latency_p99_s < 1 and rmse < 3", "production.size_bytes > size_bytes", "drift.psi(dep_delay) < 0.2", "max(slice.a.rmse) < 1")
+    )
+    assert to_measure(rules) == {"latency_p99_s", "size_bytes"}
+    assert to_compare(rules) == {("psi", "dep_delay")}

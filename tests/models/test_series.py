@@ -195,3 +195,74 @@ def test_a_kill_at_any_instant_loses_and_doubles_nothing(tmp_path: Path, seed: i
     assert len(stored) in (told, told + 1)
     store.compact("run-1")
     assert store.read("run-1", "loss").step.tolist() == stored
+
+
+# -- columns, and files that runs share --------------------------------------------------------------------------------------------
+
+
+def test_columns_are_the_same_points(tmp_path: Path) -> None:
+    by_entry, by_column = SeriesStore(tmp_path / "entries"), SeriesStore(tmp_path / "columns")
+    points = [(n, n / 10, n % 7, {"loss": n * 0.5}) for n in range(1, 50)]
+    by_entry.append("r", 1, "rank-0", points)
+    numbers, at_s, steps, values = zip(*((n, at, step, each["loss"]) for n, at, step, each in points), strict=True)
+    assert by_column.append_columns("r", 1, "rank-0", numbers[0], "loss", at_s, steps, values) == 49
+    for ours, theirs in zip(by_column.read("r", "loss"), by_entry.read("r", "loss"), strict=True):
+        assert ours.tolist() == theirs.tolist()
+    assert by_column.last("r") == by_entry.last("r")
+
+
+def test_columns_that_were_stored_before_are_left_out(tmp_path: Path) -> None:
+    store = SeriesStore(tmp_path)
+    names = ["a", "b", "a", "b"]
+    assert store.append_columns("r", 1, "import", 1, names, [0.0] * 4, [1, 1, 2, 2], [1.0, 2.0, 3.0, 4.0]) == 4
+    assert store.append_columns("r", 1, "import", 3, [*names[2:], "a"], [0.0] * 3, [2, 2, 3], [3.0, 4.0, 5.0]) == 1
+    assert store.append_columns("r", 1, "import", 1, "a", [0.0], [1], [1.0]) == 0
+    assert (store.read("r", "a").value.tolist(), store.read("r", "b").value.tolist()) == ([1.0, 3.0, 5.0], [2.0, 4.0])
+    store.compact("r")
+    assert store.append_columns("r", 1, "import", 1, names, [0.0] * 4, [1, 1, 2, 2], [1.0, 2.0, 3.0, 4.0]) == 0
+    assert store.read("r", "a").step.tolist() == [1, 2, 3]
+
+
+def test_columns_of_different_lengths_are_refused(tmp_path: Path) -> None:
+    store = SeriesStore(tmp_path)
+    for name, at_s, step, value in (("a", [0.0], [1, 2], [1.0]), (["a"], [0.0, 1.0], [1, 2], [1.0, 2.0])):
+        with pytest.raises(DataError, match="different lengths"):
+            store.append_columns("r", 1, "import", 1, name, at_s, step, value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_share_a_file_and_have_their_own_points(tmp_path: Path) -> None:
+    store = SeriesStore(tmp_path)
+    points = {
+        f"run-{number}": {"loss": ([1000, 2000], [number, number + 1], [number * 1.0, math.nan]), "acc": ([3000], [-1], [math.inf])}
+        for number in range(30)
+    }
+    store.append_shared(1, points)
+    store.append_shared(2, {"run-3": {"loss": ([5000], [9], [7.0])}})
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2
+    assert store.names("run-3") == ("acc", "loss")
+    found = store.read("run-3", "loss")
+    assert (found.step.tolist(), found.at_s.tolist()) == ([3, 4, 9], [1.0, 2.0, 5.0])
+    assert (found.value[0], math.isnan(found.value[1]), found.value[2]) == (3.0, True, 7.0)
+    assert store.read("run-3", "acc").value.tolist() == [math.inf]
+    assert store.read("run-99", "loss").step.tolist() == []
+    store.append_shared(2, {"run-3": {"loss": ([5000], [9], [7.0])}})
+    assert len(store.read("run-3", "loss").step) == 3, "the same number again replaces its file"
+    every = list(store.shared_latest())
+    assert len(every) == 30 * 3 + 1
+    assert ("run-3", "loss", 7.0, 5000, 9) in every
+
+
+def test_a_run_may_be_in_both_places(tmp_path: Path) -> None:
+    store = SeriesStore(tmp_path)
+    store.append("r", 1, "rank-0", [(1, 1.0, 1, {"loss": 1.0}), (2, 3.0, 3, {"loss": 3.0})])
+    store.append_shared(1, {"r": {"loss": ([2000], [2], [2.0]), "late": ([1], [0], [0.5])}})
+    assert store.read("r", "loss").step.tolist() == [1, 2, 3]
+    assert store.names("r") == ("late", "loss")
+    assert store.last("r") == {"loss": 3.0}
+
+
+def test_a_run_that_cannot_be_a_folder_is_refused_in_a_shared_file_too(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        SeriesStore(tmp_path).append_shared(1, {"../x": {"loss": ([1], [1], [1.0])}})
+    assert list(tmp_path.rglob("*.parquet")) == []

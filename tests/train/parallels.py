@@ -60,6 +60,8 @@ CASES: dict[int, list[Case]] = {
         *(case(f"PP {schedule}", mesh={"pipeline": 2, "schedule": schedule}) for schedule in SCHEDULES),
         case("PP in micro-batches", mesh={"pipeline": 2}, accumulate=2),
         case("PP recomputed", mesh={"pipeline": 2}, activation_checkpointing=True),
+        case("PP tied", kind="tied", mesh={"pipeline": 2}),
+        case("PP tied in a V", kind="tied", mesh={"pipeline": 2, "schedule": "ZBVZeroBubble"}),
         case("TP llama", kind="llama", mesh={"tensor": 2}),
         case("PP llama", kind="llama", mesh={"pipeline": 2, "schedule": "ZBVZeroBubble"}),
         case("TP qwen3", kind="qwen3", mesh={"tensor": 2}),
@@ -74,6 +76,8 @@ CASES: dict[int, list[Case]] = {
         case("DP x PP", mesh={"data": 2, "pipeline": 2}),
         case("FSDP x PP", mesh={"shard": 2, "pipeline": 2, "schedule": "Interleaved1F1B"}),
         case("TP x PP", mesh={"tensor": 2, "pipeline": 2}),
+        case("DP x PP tied", kind="tied", mesh={"data": 2, "pipeline": 2}),
+        case("TP x PP tied", kind="tied", mesh={"tensor": 2, "pipeline": 2}),
     ],
     8: [case("DP x TP x PP", mesh={"data": 2, "tensor": 2, "pipeline": 2})],
 }
@@ -152,11 +156,13 @@ def train_case(each: Case, rank: int, world_size: int, folder: Path) -> None:
         optimizer.zero_grad(set_to_none=True)
     if world_size > 1:
         dist.all_reduce(losses)  # each sample's loss is there as often as that of any other
+    tokens = torch.randint(0, CONFIG.vocabulary, (3, 9), generator=generator)  # as a split may end, and no mesh divides
+    measured = float(parallel.measure(model, next_token_loss, {"tokens": tokens}))
     weights = parallel.weights(model)
     if weights is not None:
         save_file({name: tensor.clone() for name, tensor in weights.items()}, folder / f"{each['name']}.safetensors")
         (folder / f"{each['name']}.json").write_text(
-            json.dumps({"losses": (losses / world_size).tolist(), "norms": norms, "names": list(weights)})
+            json.dumps({"losses": (losses / world_size).tolist(), "norms": norms, "names": list(weights), "measured": measured})
         )
 
 
@@ -165,6 +171,7 @@ class Trained:
     losses: list[float]
     norms: list[float]
     names: list[str]
+    measured: float
     weights: dict[str, torch.Tensor]
 
 
@@ -178,7 +185,7 @@ def assert_equal(found: Trained, wanted: Trained) -> None:
     assert found.names == wanted.names
     for name, tensor in wanted.weights.items():
         assert float((found.weights[name] - tensor).norm() / tensor.norm()) <= LIMIT, name
-    for ours, theirs in zip([*found.losses, *found.norms], [*wanted.losses, *wanted.norms], strict=True):
+    for ours, theirs in zip([*found.losses, *found.norms, found.measured], [*wanted.losses, *wanted.norms, wanted.measured], strict=True):
         assert abs(ours - theirs) <= LIMIT * abs(theirs)
 
 
@@ -212,3 +219,20 @@ def wrong_use(run: Any) -> None:
     """Calls a part of a pipeline as if it were the model."""
     model = run.parallelize(lambda: Decoder(CONFIG))
     model(torch.zeros(1, 4, dtype=torch.long))
+
+
+def validate_decoder(run: Any) -> Any:
+    """The loss of the valid split before and behind some steps; batches that no rank shares evenly."""
+
+    def loss(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return next_token_loss(model, {"tokens": tokens_of(batch)})
+
+    model = run.parallelize(lambda: Decoder(CONFIG))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    before = run.evaluate(loss, batch_size=23)
+    for batch in run.batches("train", epochs=1, state=[model, optimizer], batch_size=64):
+        run.backward(loss, batch)
+        run.update(optimizer)
+    learned = {"before": before, "after": run.evaluate(loss, batch_size=23)}
+    (run.attempt.path / f"valid-{run.rank}.json").write_text(json.dumps(learned))
+    return run.save(model)

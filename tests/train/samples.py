@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from bedplate.core.atomic import write_json
 from bedplate.core.attempt import ATTEMPT_FILE, Attempt
 from bedplate.core.journal import Entry, JournalReader
 from bedplate.core.protocols import FeedBatch, FeedSchema
+from bedplate.train.checkpoints.folders import shared_memory
 
 WORDS = ("AA", "B6", "DL", "UA", "unseen in train")
 
@@ -266,7 +268,70 @@ def _kill_after_checkpoint(run: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def slow(
+    run: Any, epochs: int = 4, at: int = 0, who: int = 1, act: str = "kill", pause_s: float = 0.02, plain: bool = False, back_s: float = 0
+) -> Any:
+    """Training that takes its time, so that a rank that comes back finds the others at work; each rank writes down its steps."""
+    import torch
+
+    if run.rank == who and (run.attempt.path / "done").exists():
+        time.sleep(back_s)  # a replacement that takes its time to come
+    model = run.parallelize(lambda: build_net(run.signature))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=40)
+    with (run.attempt.path / f"steps-{run.rank}-{os.getpid()}").open("w", buffering=1) as steps:
+        for batch in run.batches("train", epochs=epochs, state=[model, optimizer, schedule], batch_size=48):
+            step = run._keeper.steps
+            if step == at and run.rank == who and first_time(run):
+                _disturb(run, act, 1, step)
+            loss = run.backward(squared_error, batch)
+            if plain:
+                optimizer.step()
+            else:
+                run.update(optimizer, clip=1.0)
+            schedule.step()
+            run.log(loss=loss)
+            print(step, schedule.last_epoch, file=steps)
+            time.sleep(pause_s)
+    torch.save(dict(model.state_dict()), run.attempt.path / f"weights-{run.rank}.pt")
+    return run.save(model)
+
+
+def _lose_host(run: Any) -> None:
+    """As if the host of this rank were gone, with all that its memory holds, after a checkpoint that its partner has as well."""
+    memory = shared_memory(Path(run.attempt.state)).root
+    deadline_s = time.monotonic() + 30
+    while not stored_in(run.attempt, "peer") and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    shutil.rmtree(memory / "peer" / f"rank-{run.rank}")
+    for part in memory.glob(f"runs/*/*/checkpoints/*step-*/part-{run.rank}.*"):
+        part.unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stored_in(attempt: Attempt, tier: str) -> list[int]:
+    """The steps of the checkpoints that a tier was told to have."""
+    told = [entry.body for entry in JournalReader(attempt.path).read() if entry.kind in ("checkpoint", "checkpoint_stored")]
+    return [body["step"] for body in told if body["tier"] == tier]
+
+
+def _five(run: Any) -> None:
+    (run.attempt.path / "workers").write_text("5")
+    time.sleep(1)  # four looks of the host
+
+
+def _kill_all(run: Any) -> None:
+    for rank in range(run.world_size):
+        if rank != run.rank:
+            os.kill(int((run.attempt.path / f"pid-{rank}").read_text()), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 DISTURBANCES = {
+    "kill_all": _kill_all,
+    "stop": _stop_host,
+    "five": _five,
+    "lose_host": _lose_host,
     "nan": lambda run: run.log(loss=float("nan")),
     "nvlink": _nvlink,
     "fewer_then_more": _fewer_then_more,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.linear_model import LinearRegression
 
 from bedplate.core.attempt import Attempt
 from bedplate.core.errors import DataError, JobError
@@ -164,3 +165,18 @@ def test_a_model_that_is_as_good_as_saved_is_saved(tmp_path: Path) -> None:
 
     attempt, output = call(tmp_path, late)
     assert [body["digest"] for body in bodies(attempt, "output")] == [output.digest]
+
+
+def test_an_estimator_is_saved_and_answers_and_what_is_none_is_refused(tmp_path: Path) -> None:
+    def fit(run: RunContext) -> Output:
+        batch = next(iter(run.batches("train", batch_size=10_000)))
+        return run.save(LinearRegression().fit(batch["numeric"].numpy(), batch["label"].numpy()))
+
+    attempt, output = call(tmp_path, fit)
+    assert bodies(attempt, "output") == [output.to_json()]
+    version = ModelVersion(tmp_path / output.location, digest=output.digest)
+    feed = flights_feed()
+    rows = version.encode_columns(feed.columns("test"), feed.dictionary)["numeric"].numpy()
+    assert version.estimator().predict(rows).shape == (len(rows),)
+    with pytest.raises(JobError, match=r"no model that can be saved \(got 'dict'\)"):
+        call(tmp_path / "again", lambda run: run.save({"weights": 1}))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedplate.train.generations import Again, Broken, Death, GiveUp, Survivor, chosen, class_of, decide, fitting, limits_of
+from bedplate.train.generations import Again, Broken, Death, GiveUp, Survivor, cause, chosen, class_of, decide, fitting, limits_of
 from train.samples import attempt_in
 
 
@@ -154,3 +154,97 @@ def test_what_the_log_says_counts(by_log: str | None, failure: str) -> None:
 def test_the_limits_of_an_attempt(tmp_path: Path) -> None:
     assert limits_of(attempt_in(tmp_path, world_size=3)) == (3, 3)
     assert limits_of(attempt_in(tmp_path, token=2, world_size=3, workers=[2, 8])) == (2, 8)
+
+
+def test_a_death_is_the_cause_before_what_the_others_felt() -> None:
+    assert cause(replace(BROKEN, deaths=(death(2, failure="out_of_memory"), death(1)))) == ("out_of_memory", "rank 2 was ended by SIGKILL")
+
+
+@pytest.mark.parametrize("failure", ["numeric", "out_of_memory"])
+def test_a_reason_of_ones_own_is_the_cause_before_its_echo_on_others(failure: str) -> None:
+    felt = (survivor(0, 9), survivor(1, 9, failure), survivor(2, 9))
+    assert cause(replace(BROKEN, deaths=(), survivors=felt)) == (failure, "rank 1 felt it")
+
+
+def test_without_a_reason_the_ranks_lost_touch() -> None:
+    assert cause(replace(BROKEN, deaths=())) == ("worker_lost", "the ranks lost touch: rank 0 felt it")
+
+
+def test_a_change_of_size_is_told_in_numbers() -> None:
+    resized = replace(BROKEN, deaths=(), survivors=(survivor(0, 9, "resize"), survivor(1, 9, "resize")), wanted=6)
+    assert cause(resized) == ("resize", "from 4 to 6 workers")
+
+
+@pytest.mark.parametrize("failure", ["node_lost", "user_error"])
+def test_what_another_start_does_not_mend_ends_the_attempt_however_many_are_left(failure: str) -> None:
+    ended = decide(replace(BROKEN, deaths=(death(2, failure=failure),), restarts_left=99), always, in_memory=True)
+    assert ended == GiveUp(failure, "rank 2 was ended by SIGKILL")
+
+
+def test_more_ranks_than_before_keep_all_processes_and_fork_the_new_ones() -> None:
+    grown = replace(BROKEN, deaths=(), survivors=tuple(survivor(rank, 10, "resize") for rank in range(4)), wanted=6, least=1)
+    again = go(grown)
+    assert {before: each.rank for before, each in again.moved.items()} == {0: 0, 1: 1, 2: 2, 3: 3}
+    assert [(each.rank, each.world_size, each.drawn_by) for each in again.forked] == [(4, 6, 4), (5, 6, 5)]
+
+
+def test_a_rank_that_moves_takes_the_numbers_that_it_drew_itself() -> None:
+    smaller = replace(BROKEN, deaths=(death(0),), survivors=(survivor(1, 10), survivor(2, 10), survivor(3, 10)), least=1, wanted=3)
+    again = go(smaller)
+    assert {before: (each.rank, each.drawn_by) for before, each in again.moved.items()} == {1: (1, 1), 2: (2, 2), 3: (0, 3)}
+    assert again.forked == ()
+
+
+def test_the_one_whose_state_all_take_keeps_a_seat_even_when_its_number_is_gone() -> None:
+    survivors = (survivor(0, 9), survivor(1, 9), survivor(3, 10))
+    again = go(replace(BROKEN, survivors=survivors, least=1, wanted=2))
+    assert {before: each.rank for before, each in again.moved.items()} == {0: 0, 3: 1}
+    assert {each.source for each in again.moved.values()} == {1}
+
+
+@pytest.mark.parametrize(("rollback", "step"), [(None, 8), (0, 8), (1, 8), (2, 6), (3, 2), (50, 2)])
+def test_how_far_a_bad_number_goes_back(rollback: int | None, step: int) -> None:
+    bad = replace(
+        BROKEN, deaths=(), survivors=(survivor(0, 10, "numeric", where=(0, 0, 64)),), spec={"rollback": rollback},
+        checkpoints=({"step": 8}, {"step": 6}, {"step": 2}),
+    )  # fmt: skip
+    again = go(bad)
+    assert (again.step, again.lost_steps) == (step, 10 - step)
+
+
+def test_a_batch_that_several_ranks_tell_of_is_skipped_once() -> None:
+    bad = replace(BROKEN, deaths=(), survivors=tuple(survivor(rank, 10, "numeric", where=(0, 0, 64)) for rank in range(4)))
+    assert {each.skip for each in go(bad).moved.values()} == {((0, 0, 64),)}
+
+
+def test_without_state_and_without_checkpoint_all_begin_at_the_beginning() -> None:
+    again = go(replace(BROKEN, survivors=(survivor(0, None),), furthest=6))
+    assert (again.step, again.lost_steps, again.exact) == (0, 6, True)
+    assert {(each.source, each.checkpoint, each.position) for each in (*again.moved.values(), *again.forked)} == {(None, None, None)}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "least", "batch_size", "size"),
+    [
+        (4, 1, None, 4),
+        (4, 4, None, 4),
+        (4, 1, 6, 3),
+        (5, 3, 64, 4),
+        (7, 7, 64, None),
+        (3, 0, 64, 2),
+        (1, 0, 7, 1),
+        (2, 3, 64, None),
+        (6, 2, 13, None),
+    ],
+)
+def test_the_most_workers_among_which_a_batch_divides(wanted: int, least: int, batch_size: int | None, size: int | None) -> None:
+    assert fitting(wanted, least, batch_size) == size
+
+
+def test_of_those_that_are_as_far_the_lowest_rank_is_chosen() -> None:
+    assert chosen([survivor(3, 4), survivor(1, 4), survivor(2, 3)], range(4), always) == survivor(1, 4)
+
+
+def test_what_was_left_out_and_what_was_set_before_stays_so() -> None:
+    again = go(replace(BROKEN, skip=((0, 0, 64),), spec={"accumulate": 4}))
+    assert {(each.skip, each.spec["accumulate"]) for each in (*again.moved.values(), *again.forked)} == {(((0, 0, 64),), 4)}

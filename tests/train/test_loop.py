@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 from pathlib import Path
@@ -9,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bedplate.core.attempt import Attempt
-from bedplate.core.errors import CheckpointError
+from bedplate.core.errors import CheckpointError, JobError
 from bedplate.train.context import RunContext, execute
+from bedplate.train.failures import NumericError
+from bedplate.train.loop import Pass
 from bedplate.train.notice import Stopped
 from train.samples import ArrayFeed, attempt_in, build_net, flights_feed, journal_of, squared_error
 
@@ -115,3 +118,76 @@ def test_every_sample_is_dealt_once_an_epoch_however_it_is_cut(
         assert cut.seen == whole.seen
     used = rows // min(size, rows) * min(size, rows)
     assert all(len(set(whole.seen[start : start + used])) == used for start in range(0, epochs * used, used))
+
+
+def one_loop(
+    run: RunContext, size: int = 160, epochs: int = 1, bad_at: int = 0, value: float = math.nan, split: str = "train"
+) -> list[int]:
+    """One stateful loop that logs a loss of 1, and `value` at step `bad_at`; the rows of each batch."""
+    layer, rows = torch.nn.Linear(1, 1), []
+    for step, batch in enumerate(run.batches(split, epochs=epochs, state=[layer], batch_size=size), 1):
+        rows.append(len(batch["label"]))
+        run.log(loss=value if step == bad_at else 1.0)
+    return rows
+
+
+@pytest.mark.parametrize(("size", "epochs", "batches"), [(640, 1, 1), (320, 2, 4), (300, 1, 2), (300, 2, 4), (640, 3, 3), (100, 1, 6)])
+def test_every_epoch_has_its_whole_batches_and_leaves_the_rest(tmp_path: Path, size: int, epochs: int, batches: int) -> None:
+    feed = flights_feed()
+    assert execute(attempt_in(tmp_path, params={"size": size, "epochs": epochs}), feed, 0, one_loop) == [size] * batches
+    each_epoch = 640 // size * size
+    for epoch in range(epochs):
+        seen = feed.seen[epoch * each_epoch : (epoch + 1) * each_epoch]
+        assert len(set(seen)) == each_epoch, "no row comes twice in an epoch"
+
+
+@pytest.mark.parametrize(("size", "said"), [(0, "dealt out"), (-64, "dealt out"), (641, "use at most 640")])
+def test_a_batch_that_cannot_be_made_is_refused(tmp_path: Path, size: int, said: str) -> None:
+    with pytest.raises(JobError, match=said):
+        execute(attempt_in(tmp_path, params={"size": size}), flights_feed(), 0, one_loop)
+
+
+def test_the_split_that_is_too_small_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"larger than the 'test' split.*use at most 60"):
+        execute(attempt_in(tmp_path, params={"size": 61, "split": "test"}), flights_feed(), 0, one_loop)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("bad_at", "where"), [(1, (0, 0, 160)), (3, (0, 0, 480)), (6, (0, 1, 320))])
+def test_a_loss_that_is_no_number_ends_the_loop_and_tells_the_batch(
+    tmp_path: Path, bad_at: int, where: tuple[int, int, int], value: float
+) -> None:
+    attempt = attempt_in(tmp_path, params={"bad_at": bad_at, "value": value, "epochs": 3})
+    with pytest.raises(NumericError, match=f"the loss of step {bad_at} is not finite") as raised:
+        execute(attempt, flights_feed(), 0, one_loop)
+    assert raised.value.where == where
+    assert not journal_of(attempt, "checkpoint"), "a state that came of it is not kept"
+
+
+def test_the_last_step_of_all_is_looked_at_too(tmp_path: Path) -> None:
+    with pytest.raises(NumericError, match="the loss of step 4 "):
+        execute(attempt_in(tmp_path, params={"bad_at": 4}), flights_feed(), 0, one_loop)
+
+
+def test_what_a_position_depends_on_is_told_and_how_often_is_not() -> None:
+    one, longer = Pass("train", 2, 64, 7), Pass("train", 9, 64, 7)
+    assert one.facts() == longer.facts() == {"split": "train", "batch_size": 64, "seed": 7}
+    assert Pass("train", 2, 64, 8).facts() != one.facts()
+
+
+def test_progress_counts_the_samples_of_all_epochs(tmp_path: Path) -> None:
+    attempt = attempt_in(tmp_path, params={"size": 300, "epochs": 2})
+    execute(attempt, flights_feed(), 0, one_loop)
+    told = [entry.body for entry in journal_of(attempt, "progress")]
+    assert (told[-1]["done"], told[-1]["total"]) == (1200, 1200)
+    assert [each["done"] for each in told] == sorted(each["done"] for each in told)
+
+
+@pytest.mark.parametrize("kind", ["progress", "metric"])
+def test_a_run_that_stops_has_told_of_what_it_did(tmp_path: Path, kind: str) -> None:
+    attempt = stopped(tmp_path, flights_feed(), 5)
+    (checkpoint,) = journal_of(attempt, "checkpoint")
+    if kind == "metric":
+        assert [entry.body["step"] for entry in journal_of(attempt, kind)] == list(range(1, checkpoint.body["step"] + 1))
+    else:
+        assert journal_of(attempt, kind)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bedplate.core.errors import DataError
 from bedplate.core.protocols import FeedSchema
-from bedplate.train.preprocess import Preprocessing, Signature, fit
+from bedplate.train.preprocess import CUT_SIGMAS, Preprocessing, Scale, Signature, Vocabulary, fit
 from train.samples import WORDS, ArrayFeed, flights_feed
 
 NUMBERS = st.none() | st.floats(-1e6, 1e6) | st.sampled_from([math.inf, -math.inf, math.nan, 1e300])
@@ -130,3 +130,107 @@ def test_the_signature_names_what_the_flights_model_takes() -> None:
 def test_preprocessing_needs_no_torch() -> None:
     program = "import sys, bedplate.train.preprocess; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+def made(*scales: Scale, words: tuple[str, ...] | None = None) -> Preprocessing:
+    return Preprocessing(scales, () if words is None else (Vocabulary("word", words),), Scale("y", 0.0, 1.0, indicator=False))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (10.0, 0.0), (14.0, 2.0), (6.0, -2.0), (26.0, CUT_SIGMAS), (26.1, CUT_SIGMAS), (-6.0, -CUT_SIGMAS), (1e300, CUT_SIGMAS),
+        (-1.7e308, -CUT_SIGMAS), (None, 0.0), (math.nan, 0.0), (math.inf, 0.0), (-math.inf, 0.0), (np.float32(12.0), 1.0),
+        (np.int64(8), -1.0),
+    ],
+)  # fmt: skip
+def test_a_number_is_scaled_and_cut_by_hand(value: object, expected: float) -> None:
+    assert made(Scale("x", 10.0, 2.0, indicator=False)).encode_rows([{"x": value}])["numeric"].tolist() == [[expected]]
+
+
+def test_indicators_follow_all_columns_in_their_order() -> None:
+    fitted = made(Scale("a", 0.0, 1.0, indicator=True), Scale("b", 0.0, 1.0, indicator=False), Scale("c", 0.0, 1.0, indicator=True))
+    rows = [{"a": None, "b": None, "c": 3.0}, {"a": 1.0, "b": 2.0, "c": math.inf}]
+    assert fitted.encode_rows(rows)["numeric"].tolist() == [[0.0, 0.0, 3.0, 1.0, 0.0], [1.0, 2.0, 0.0, 0.0, 1.0]]
+    assert fitted.signature.indicators == ("a", "c")
+    assert fitted.signature.numeric_width == 5
+
+
+def test_no_rows_are_arrays_without_rows() -> None:
+    arrays = made(Scale("x", 0.0, 1.0, indicator=True), words=("a",)).encode_rows([])
+    assert (arrays["numeric"].shape, arrays["numeric"].dtype) == ((0, 2), np.float32)
+    assert (arrays["categorical"].shape, arrays["categorical"].dtype) == ((0, 1), np.int64)
+
+
+def test_a_model_of_categories_alone_takes_as_many_rows_as_there_are() -> None:
+    fitted = made(words=("a", "b"))
+    arrays = fitted.encode_columns({"word": np.array([1, 0, 1], np.int32)}, lambda _: ("b", "a"))
+    assert arrays["numeric"].shape == (3, 0)
+    assert arrays["categorical"].tolist() == [[1], [2], [1]]
+    assert "label" not in arrays
+
+
+@pytest.mark.parametrize(("word", "index"), [("a", 1), ("b", 2), ("B", 0), ("", 0), (" a", 0), (None, 0)])
+def test_a_category_is_its_place_in_the_sorted_vocabulary(word: str | None, index: int) -> None:
+    assert made(words=("a", "b")).encode_rows([{"word": word}])["categorical"].tolist() == [[index]]
+
+
+@pytest.mark.parametrize("value", ["1.0", b"1", [1], {"x": 1}, 1j])
+def test_what_is_no_number_is_refused(value: object) -> None:
+    with pytest.raises(DataError, match="column 'x' takes numbers"):
+        made(Scale("x", 0.0, 1.0, indicator=False)).encode_rows([{"x": value}])
+
+
+@pytest.mark.parametrize("value", [1, 1.5, True, b"a", ["a"]])
+def test_what_is_no_text_is_refused(value: object) -> None:
+    with pytest.raises(DataError, match="column 'word' takes text"):
+        made(words=("a",)).encode_rows([{"word": "a"}, {"word": value}])
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50))
+def test_a_scaled_train_split_has_no_mean_and_a_deviation_of_one(values: list[float]) -> None:
+    feed = feed_of({"x": values, "y": [0.0] * len(values)})
+    fitted = fit(feed)
+    scaled = (np.array(values) - fitted.numeric[0].mean) / fitted.numeric[0].std
+    assert abs(scaled.mean()) < 1e-3
+    assert scaled.std() == pytest.approx(1.0) or len(set(values)) == 1 or np.std(values) < 1e-6
+    assert not fitted.numeric[0].indicator
+
+
+def test_a_vocabulary_has_each_string_once_sorted_by_code_point() -> None:
+    codes = [3, 0, 0, 2, 1, -1, 3]
+    fitted = fit(feed_of({"word": codes, "y": [0.0] * 7}, words=("b", "é", "B", "a", "never used")))
+    assert fitted.categorical[0].words == ("B", "a", "b", "é")
+    assert fitted.signature.cardinalities == (5,)
+
+
+def test_a_column_of_nulls_only_has_an_empty_vocabulary() -> None:
+    fitted = fit(feed_of({"word": [-1, -1], "y": [0.0, 1.0]}))
+    assert fitted.categorical[0].words == ()
+    assert fitted.encode_rows([{"word": "anything"}])["categorical"].tolist() == [[0]]
+
+
+def test_another_split_can_be_fitted_on() -> None:
+    feed = feed_of({"x": [0.0, 2.0], "y": [0.0, 0.0]}, {"x": [10.0, 30.0], "y": [1.0, 3.0]})
+    assert fit(feed, "test").numeric == (Scale("x", 20.0, 10.0, indicator=False),)
+    assert fit(feed, "test").label == Scale("y", 2.0, 1.0, indicator=False)
+
+
+@pytest.mark.parametrize("name", ["vocabulary", "sequence", "end", "size", "classes"])
+def test_a_model_of_columns_has_no_facts_of_samples(name: str) -> None:
+    with pytest.raises(DataError, match=f"kind 'table' has no such fact.*{name}"):
+        getattr(made().signature, name)
+
+
+def test_facts_of_samples_are_typed() -> None:
+    tokens = Signature((), (), (), (), "y", 0.0, 1.0, "tokens", {"vocabulary": 50257.0, "sequence": "128", "end": 50256})
+    assert (tokens.vocabulary, tokens.sequence, tokens.end) == (50257, 128, 50256)
+    images = Signature((), (), (), (), "y", 0.0, 1.0, "images", {"size": [32, 24], "classes": ["cat", "dog"]})
+    assert (images.size, images.classes) == ((32, 24), ("cat", "dog"))
+    assert images.to_json()["kind"] == "images"
+    assert not {"kind", "facts"} & set(made().signature.to_json())
+
+
+def test_a_kind_of_sample_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(Exception, match="kind of sample"):
+        Preprocessing.from_json({"kind": "smells"})

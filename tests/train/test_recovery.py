@@ -179,11 +179,36 @@ def test_the_log_can_say_what_a_loss_means(hosts: Any, tmp_path: Path) -> None:
 
 
 def test_the_world_shrinks_and_grows_in_place(hosts: Any, tmp_path: Path) -> None:
-    attempt = disturbed(tmp_path, 4, at="before:5 before:13", act="fewer_then_more", who=0, epochs=4, spec={"workers": [1, 4]})
+    attempt = disturbed(tmp_path, 4, at="before:5 before:30", act="fewer_then_more", who=0, epochs=4, spec={"workers": [1, 4]})
     assert hosts.run(attempt) == 0
     sizes = [(restart["failure"], restart["world_size"], restart["lost_steps"]) for restart in restarts(attempt)]
     assert sizes == [("resize", 2, 0), ("resize", 4, 0)]
     assert steps_logged(attempt) == list(range(1, 53))  # a step has as many samples as before
+
+
+@pytest.mark.parametrize(("room", "sizes"), [(2, [2, 2]), (3, [2, 3])])
+def test_where_no_further_process_can_be_started_an_elastic_run_goes_on_with_those_it_has(
+    hosts: Any, tmp_path: Path, room: int, sizes: list[int]
+) -> None:
+    spec = {"workers": [1, 4], "room": room}
+    attempt = disturbed(tmp_path, 4, at="before:5 before:30", act="fewer_then_more", who=0, epochs=4, spec=spec)
+    assert hosts.run(attempt) == 0
+    assert [restart["world_size"] for restart in restarts(attempt)] == sizes
+    assert steps_logged(attempt) == list(range(1, 53))
+    told = [entry.body["text"] for entry in journal_of(attempt, "message")]
+    assert f"this machine could start {room - 2} of 2 processes: Resource temporarily unavailable" in told
+
+
+def test_without_a_range_of_workers_a_process_that_cannot_be_started_ends_the_attempt(hosts: Any, tmp_path: Path) -> None:
+    attempt = disturbed(tmp_path, 4, at="before:5", epochs=2, spec={"room": 3})
+    assert hosts.run(attempt) == LOST
+    assert failure_of(attempt)["failure"] == "worker_lost"
+
+
+def test_a_number_of_workers_that_a_batch_cannot_be_dealt_out_to_changes_nothing(hosts: Any, tmp_path: Path) -> None:
+    attempt = disturbed(tmp_path, 4, at="before:5", act="five", who=0, epochs=2, spec={"workers": [1, 5]})
+    assert hosts.run(attempt) == 0
+    assert not restarts(attempt)  # 48 samples are dealt out to four, not to five
 
 
 def test_a_stop_in_the_middle_of_a_recovery_is_a_stop(hosts: Any, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import typer
 
 from bedplate.cli.command import AsJson, show
 from bedplate.core.atomic import write_bytes
-from bedplate.core.errors import BedplateError
+from bedplate.core.errors import BedplateError, NotFound, nearest
 from bedplate.core.project import PROJECT_FILE
 from bedplate.core.source import parse_value
 
@@ -40,17 +40,19 @@ def hello(run, name="world"):
 '''
 
 NAME_LENGTH = 63
+TEMPLATES: Mapping[str, str] = {"finetune": "tune"}  # with the job to run first
 RUNNERS: Mapping[str, str] = {".py": "python", ".sh": "sh", ".R": "Rscript"}
 
 
 def init(
     folder: Annotated[Path, typer.Argument(help="the folder of the project")] = Path(),
     script: Annotated[str | None, typer.Option("--around", help="a script that is there: it becomes a job, unchanged")] = None,
+    template: Annotated[str | None, typer.Option(help="a larger beginning: finetune")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Begin a project: a small template, or a job around a script that you have.
 
-    Example: bedplate init my-project, or bedplate init --around train.py
+    Example: bedplate init my-project, or bedplate init --around train.py, or bedplate init tuned --template finetune
     """
     if folder.exists() and not folder.is_dir():
         raise BedplateError("a project needs a folder", value=str(folder), fix="name another, or none for the current one")
@@ -59,7 +61,10 @@ def init(
         raise BedplateError("there is a project already", value=str(target), fix="edit it, or name another folder")
     name = _name(folder.resolve().name, "project")
     made = [str(target)]
-    if script is not None:
+    if template is not None:
+        job, text, more = _from_template(folder, template)
+        text, made = text.replace("{name}", name), [*made, *more]
+    elif script is not None:
         job = _name(Path(script).stem, "job")
         text = PROJECT.format(name=name, job=job, entry=_entry(folder, script), params="{}")
     else:
@@ -72,6 +77,21 @@ def init(
     write_bytes(target, text.encode())
     where = "" if folder == Path() else f"cd {shlex.quote(str(folder))}\n      "
     show({"made": made, "job": job}, "\n".join(f"made {path}" for path in made) + f"\n\nnext: {where}bedplate run {job}", as_json)
+
+
+def _from_template(folder: Path, template: str) -> tuple[str, str, list[str]]:
+    """The job that a template begins with, the text of its project file, and the other files that were written."""
+    source = Path(__file__).with_name("templates") / template
+    if template not in TEMPLATES:
+        raise NotFound("no such template", value=template, fix=nearest(template, TEMPLATES))
+    made = []
+    for path in sorted(source.glob("*.txt")):
+        place = folder / path.stem  # kept as text, so that nothing takes a template for a module
+        if place.exists():
+            raise BedplateError("there is a file of that name already", value=str(place), fix="name another folder")
+        write_bytes(place, path.read_bytes())
+        made.append(str(place))
+    return TEMPLATES[template], (source / PROJECT_FILE).read_text(), made
 
 
 def _name(text: str, otherwise: str) -> str:

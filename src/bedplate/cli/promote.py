@@ -27,5 +27,5 @@ def promote(
     """
     with open_workspace(project) as workspace:
         moved = move(workspace, version, reason)
-        alias = workspace.project.spec.models[moved.name].promote.to
+        alias = workspace.project.spec.trained[moved.name].promote.to
         show({"version": moved.ref, "alias": alias}, f"{moved.name}@{alias} is {moved.ref} now\n\nnext: bedplate up", as_json)

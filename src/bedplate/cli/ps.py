@@ -31,7 +31,7 @@ def ps(
     with open_workspace(project) as workspace:
         moments = {moment.run: moment for moment in Watch(workspace).progress()}
         now_s = workspace.clock.now()
-        runs = [run for run in workspace.records.runs.values() if everything or not run.ended]
+        runs = [run for run in workspace.records.runs.values() if everything or not (run.ended or run.kind == "logged")]
         rows = [_row(run, moments.get(run.id), now_s) for run in runs]
         text = (
             table(("run", "kind", "status", "for", "progress"), rows) if rows else "nothing is running; `bedplate ps --all` shows what ran"

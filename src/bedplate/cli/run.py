@@ -13,6 +13,7 @@ import typer
 from bedplate.cli.command import AsJson, ProjectFolder, command_line, parse_pairs
 from bedplate.cli.detach import detach
 from bedplate.cli.launch_view import finish, follow
+from bedplate.flow.moving import trust
 from bedplate.flow.planner import check_run_targets, steps_for
 from bedplate.flow.profiled import with_profile
 from bedplate.flow.workspace import open_workspace, request_launch
@@ -23,6 +24,7 @@ def run(
     overrides: Annotated[list[str] | None, typer.Option("--set", help="a parameter, as NAME=VALUE")] = None,
     force: Annotated[list[str] | None, typer.Option("--force", help="a step to run though it is up to date")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="run the named jobs again and profile ten steps of each")] = False,
+    trusted: Annotated[list[str] | None, typer.Option("--trust", help="a file that may be part of a model, as SHA256=REASON")] = None,
     detached: Annotated[bool, typer.Option("--detach", help="leave it running in the background")] = False,
     project: ProjectFolder = Path(),
     as_json: AsJson = False,
@@ -36,6 +38,8 @@ def run(
     with open_workspace(project, parse_pairs(overrides or [], "--set")) as workspace:
         check_run_targets(workspace.project.spec, targets)
         steps_for(workspace.project.spec, [*targets, *(force or [])])
+        for sha256, reason in parse_pairs(trusted or [], "--trust").items():
+            trust(workspace, sha256, reason)
         jobs = [target for target in targets if profile and target in workspace.project.spec.jobs]
         launch = request_launch(with_profile(workspace, jobs), "run", tuple(targets), (*(force or ()), *jobs))
         if detached:

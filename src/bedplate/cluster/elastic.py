@@ -12,6 +12,7 @@ Does not know: quotas, prices, or what a job is; speedups come from `cluster.spe
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -46,10 +47,10 @@ class Claim:
 
     def weight(self) -> float:
         """How much a gain of this job counts."""
-        overdue = 2.0 ** min(self.waited_s / PATIENCE_S, MOST_DOUBLINGS)
+        overdue = math.exp2(min(self.waited_s / PATIENCE_S, MOST_DOUBLINGS))
         if self.remaining_s is None:
-            return overdue * float(max(self.attained_s, LEAST_HAD_S) ** -BLIND)
-        return overdue * float(max(self.remaining_s, LEAST_LEFT_S) ** -SOON)
+            return overdue * math.pow(max(self.attained_s, LEAST_HAD_S), -BLIND)
+        return overdue * math.pow(max(self.remaining_s, LEAST_LEFT_S), -SOON)
 
     def worth(self) -> Floats:
         """What each number of devices is worth to it, float64 [most + 1]."""

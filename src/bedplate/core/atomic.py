@@ -41,7 +41,12 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BufferedWriter]:
 
 def write_json(path: Path, value: object, *, mode: int = 0o644) -> None:
     """Write `value` as readable JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode(), mode=mode)
+    write_bytes(path, json_bytes(value), mode=mode)
+
+
+def json_bytes(value: object) -> bytes:
+    """What `write_json` writes."""
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
 def sync(path: Path) -> None:

@@ -24,7 +24,7 @@ class Attempt:
     `token` is the fencing token, 1 for the first attempt. `folder`, `root`, `state` and `code` are absolute paths: of the attempt, the
     project, its state and the snapshot of its code. `spec` is the step's own, `inputs` maps names to versions (as JSON), `checkpoint`
     is the newest committed one. `argv` is run once per process, `processes` times, each with torchrun's environment; `shim_argv` runs
-    the shim. `restart` keeps a service up.
+    the shim. `restart` keeps a service up. `excluded` names machines that an engine with several of them must not use.
     """
 
     run: str
@@ -46,6 +46,7 @@ class Attempt:
     checkpoint: Mapping[str, Any] | None = None
     max_time_s: float | None = None
     restart: bool = False
+    excluded: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -69,8 +70,8 @@ class Attempt:
 def read_attempt(folder: Path) -> Attempt:
     """The attempt whose file lies in `folder`."""
     values = json.loads((folder / ATTEMPT_FILE).read_text())
-    for name in ("argv", "shim_argv", "accelerators"):
-        values[name] = tuple(values[name])
+    for name in ("argv", "shim_argv", "accelerators", "excluded"):
+        values[name] = tuple(values.get(name, ()))
     return Attempt(**values)
 
 

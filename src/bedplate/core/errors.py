@@ -10,7 +10,9 @@
     |- NotFound            a run, version, answer or name that is not there
     |- Busy                somebody else holds what this command needs
     |- Unavailable         an engine, a server or an optional package is missing
+    |- UnsafeArtifact      a file of a model could run code when it is loaded
     |- CheckpointError     a checkpoint is incomplete or damaged
+    |- EvidenceError       a signed statement is missing, malformed or does not verify
     `- JobError            the user's own code failed
 
 Does not know: how an error is shown (the command line prints `one_line()`, the Python interface raises), or exit codes.
@@ -104,8 +106,16 @@ class Unavailable(BedplateError):
     """An engine, a server or an optional package is missing."""
 
 
+class UnsafeArtifact(BedplateError):
+    """A file of a model could run code when it is loaded, and nobody vouched for it. `value` is its SHA-256."""
+
+
 class CheckpointError(BedplateError):
     """A checkpoint is incomplete or damaged."""
+
+
+class EvidenceError(BedplateError):
+    """A signed statement is missing, malformed or does not verify."""
 
 
 class JobError(BedplateError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,23 +40,31 @@ class Audit:
 
 def signing_key(home: Path) -> Ed25519PrivateKey:
     """The project key of this user, made on first use at `home/keys/signing.pem`. Raises LedgerError when the file is no key."""
+
+    def made() -> bytes:
+        raw = Ed25519PrivateKey.generate().private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+        return base64.b64encode(raw) + b"\n"
+
     path = home / "keys" / "signing.pem"
+    try:
+        return Ed25519PrivateKey.from_private_bytes(base64.b64decode(kept_secret(path, made), validate=False))
+    except ValueError as error:
+        raise LedgerError("the signing key is damaged", value=str(path), fix="restore it, or move it away to make another") from error
+
+
+def kept_secret(path: Path, make: Callable[[], bytes]) -> bytes:
+    """The bytes of a secret file, which `make` gives when there is none yet; only its owner can read it."""
     if not path.exists():
-        key = Ed25519PrivateKey.generate()
-        (home / "keys").mkdir(parents=True, exist_ok=True, mode=0o700)
-        raw = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-        fresh = path.with_name(f"signing.{os.getpid()}.pem")
-        write_bytes(fresh, base64.b64encode(raw) + b"\n", mode=0o600)
-        try:  # a link fails when another process made the key first; then that one counts
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = path.with_name(f"{path.stem}.{os.getpid()}{path.suffix}")
+        write_bytes(fresh, make(), mode=0o600)
+        try:  # a link fails when another process made it first; then that one counts
             os.link(fresh, path)
         except FileExistsError:
             pass
         finally:
             fresh.unlink()
-    try:
-        return Ed25519PrivateKey.from_private_bytes(base64.b64decode(path.read_bytes(), validate=False))
-    except ValueError as error:
-        raise LedgerError("the signing key is damaged", value=str(path), fix="restore it, or move it away to make another") from error
+    return path.read_bytes()
 
 
 def message(ledger_id: str, head: Head) -> bytes:

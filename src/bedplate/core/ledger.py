@@ -23,6 +23,7 @@ from bedplate.core.clock import Clock
 from bedplate.core.digest import canonical, digest_bytes
 from bedplate.core.errors import Busy, ChainBroken, Fenced, LedgerError, NotFound, Outrun
 from bedplate.core.event import KINDS, SCHEMA, Draft, Event
+from bedplate.core.projection import discard
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -63,6 +64,26 @@ class SignedHead:
     signed_at_s: float
     key_id: str
     signature: bytes
+
+
+@dataclass(frozen=True)
+class Link:
+    """One link of the chain, with the bytes of its payload as stored (None: erased, or left out). `digest` covers all but those bytes."""
+
+    seq: int
+    at_ms: int
+    kind: str
+    schema: int
+    subject: str
+    key: str | None
+    payload: bytes | None
+    payload_digest: str
+    digest: str
+
+    def follows(self, previous: str) -> bool:
+        """Whether its digest is right behind the digest `previous`."""
+        row = (self.seq, self.at_ms, self.kind, self.schema, self.subject, self.key)
+        return _link_digest(previous, row, self.payload_digest) == self.digest
 
 
 class Ledger:
@@ -156,18 +177,22 @@ class Ledger:
         return Event(seq, at_ms / 1000, draft.kind, SCHEMA, draft.subject, draft.key, json.loads(payload), link)  # as `read` gives it
 
     def head(self) -> Head:
-        """The end of the chain; before the first event, number 0 and the digest of the ledger's identity."""
+        """The end of the chain."""
         row = self._database.execute("SELECT seq, digest FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-        return Head(row[0], row[1]) if row else Head(0, digest_bytes(self.id.encode()))
+        return Head(row[0], row[1]) if row else self.beginning()
 
-    def read(self, after: int = 0) -> Iterator[Event]:
-        """Events with `seq` above `after`, in order. An erased payload reads as an empty mapping.
+    def beginning(self) -> Head:
+        """What the first event is linked to: number 0 and the digest of the ledger's identity."""
+        return Head(0, digest_bytes(self.id.encode()))
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[Event]:
+        """Events with `seq` above `after`, in order, at most `limit`. An erased payload reads as an empty mapping.
 
         Raises ChainBroken for a payload that is no JSON any more; all other damage is found by `verify`.
         """
         rows = self._database.execute(
-            "SELECT seq, at_ms, kind, schema, subject, key, payload, digest FROM events WHERE seq > ? ORDER BY seq",
-            (after,),
+            "SELECT seq, at_ms, kind, schema, subject, key, payload, digest FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+            (after, -1 if limit is None else limit),
         ).fetchall()
         for seq, at_ms, kind, schema, subject, key, payload, link in rows:
             try:
@@ -176,9 +201,25 @@ class Ledger:
                 raise _broken(f"event {seq} was changed", kind) from error
             yield Event(seq, at_ms / 1000, kind, schema, subject, key, values, link, erased=payload is None)
 
-    def erase(self, seq: int, reason: str) -> None:
-        """Erase the payload of event `seq` for good and record that, with the reason. Its digest stays, so the chain verifies.
+    def links(self, first: int, last: int) -> Iterator[Link]:
+        """The links of the chain from event `first` to `last`, as stored."""
+        columns = "seq, at_ms, kind, schema, subject, key, payload, payload_digest, digest"
+        rows = self._database.execute(f"SELECT {columns} FROM events WHERE seq BETWEEN ? AND ? ORDER BY seq", (first, last))  # noqa: S608 - constants
+        for row in rows:
+            yield Link(*row)
 
+    def about(self, subjects: Sequence[str]) -> list[Event]:
+        """The events of these subjects, in order."""
+        self._database.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (subject TEXT PRIMARY KEY)")
+        self._database.execute("DELETE FROM wanted")
+        self._database.executemany("INSERT OR IGNORE INTO wanted VALUES (?)", [(subject,) for subject in subjects])
+        rows = self._database.execute("SELECT seq FROM events WHERE subject IN (SELECT subject FROM wanted) ORDER BY seq").fetchall()
+        return [event for (seq,) in rows for event in self.read(seq - 1, limit=1)]
+
+    def erase(self, seq: int, reason: str) -> None:
+        """Erase the payload of event `seq` for good, here and in the projection, and record that, with the reason.
+
+        Its digest stays, so the chain verifies.
         Raises NotFound for a number that is no event's, and Busy while a reader keeps the old bytes in the write-ahead log; the event is
         erased then, and the same call later removes those bytes too.
         """
@@ -187,7 +228,8 @@ class Ledger:
                 raise NotFound("no such event", value=seq, fix=f"events are numbered 1 to {self.head().seq}")
             self._database.execute("UPDATE events SET payload = NULL WHERE seq = ?", (seq,))
             self._link(Draft("payload.erased", str(seq), {"seq": seq, "reason": reason}, key=f"erased/{seq}"), self.head())
-        if self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        gone = discard(self.path)
+        if self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] or not gone:
             raise Busy("a reader keeps the erased bytes in the write-ahead log", value=seq, fix="end it and erase the event again")
 
     def verify(self) -> Head:

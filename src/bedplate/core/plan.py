@@ -14,7 +14,7 @@ from bedplate.core.clock import human_duration
 from bedplate.core.pool import Placement
 from bedplate.core.spec import Resources
 
-StepKind = Literal["job", "ingest", "feature", "training_set", "train", "gate", "online", "endpoint"]
+StepKind = Literal["job", "ingest", "feature", "training_set", "train", "model", "gate", "online", "endpoint"]
 Verdict = Literal["run", "fresh", "waits"]
 
 
@@ -118,4 +118,5 @@ def _training_line(planned: PlannedStep) -> str:
     """The mesh of a step and why, below the table."""
     assert planned.training is not None
     axes = ", ".join(f"{name} {size}" for name, size in planned.training["mesh"].items())
-    return f"{planned.step.name}: mesh {axes}; " + "; ".join(planned.training["why"])
+    others = [f"  not {text}: {why}" for text, why in planned.training.get("others", {}).items()]
+    return "\n".join([f"{planned.step.name}: mesh {axes}; " + "; ".join(planned.training["why"]), *others])

@@ -17,7 +17,7 @@ from bedplate.core import source as yaml_source
 from bedplate.core.errors import SpecError, nearest
 from bedplate.core.settings import Settings
 from bedplate.core.source import FieldPath, Source
-from bedplate.core.spec import FEATURE_KINDS, INPUT_KINDS, Declared, ImageInputs, Inputs, ProjectSpec, TextInputs
+from bedplate.core.spec import FEATURE_KINDS, INPUT_KINDS, MODEL_KINDS, Declared, ImageInputs, Inputs, ProjectSpec, TextInputs
 
 PROJECT_FILE = "bedplate.yaml"
 
@@ -66,7 +66,7 @@ def validate(source: Source) -> ProjectSpec:
 
 def _placed(source: Source, error: ValidationError) -> SpecError:
     first = error.errors()[0]
-    path: FieldPath = tuple(part for part in first["loc"] if part not in ("[key]", *FEATURE_KINDS, *INPUT_KINDS.values()))
+    path: FieldPath = tuple(part for part in first["loc"] if part not in ("[key]", *FEATURE_KINDS, *MODEL_KINDS, *INPUT_KINDS.values()))
     value = first.get("input")
     shown: object = value if isinstance(value, str | int | float | bool) else None
     what, fix = first["msg"].removeprefix("Value error, "), "see docs/reference/project-file.md"
@@ -187,6 +187,11 @@ def _check_jobs(source: Source, spec: ProjectSpec) -> None:
                     fix="let one job write it",
                 )
             writers[output] = name
+        if job.base is not None:
+            _known(source, ("jobs", name, "base"), job.base, spec.models, "model")
+            if job.base in spec.trained and spec.trained[job.base].from_ == name:
+                fix = "start from another model, or take `base` away"
+                raise source.error(("jobs", name, "base"), "a job cannot start from the model that it trains", value=job.base, fix=fix)
         if isinstance(job.inputs, Inputs):
             _check_inputs(source, spec, name, job.inputs)
         elif job.inputs is not None:
@@ -248,7 +253,7 @@ def _check_samples(source: Source, spec: ProjectSpec, job: str, inputs: TextInpu
 
 def _check_models(source: Source, spec: ProjectSpec) -> None:
     trained: dict[str, str] = {}
-    for name, model in spec.models.items():
+    for name, model in spec.trained.items():
         path = ("models", name, "from")
         _known(source, path, model.from_, spec.jobs, "job")
         if spec.jobs[model.from_].inputs is None:
@@ -268,12 +273,12 @@ def _check_models(source: Source, spec: ProjectSpec) -> None:
         trained[model.from_] = name
     for name, endpoint in spec.endpoints.items():
         model_name, _, alias = endpoint.model.partition("@")
-        _known(source, ("endpoints", name, "model"), model_name, spec.models, "model")
-        if not isinstance(spec.jobs[spec.models[model_name].from_].inputs, Inputs):
+        _known(source, ("endpoints", name, "model"), model_name, spec.trained, "model")
+        if not isinstance(spec.jobs[spec.trained[model_name].from_].inputs, Inputs):
             fix = "serve models of tables here; load a model of text or images with `bedplate.train.bundle.ModelVersion`"
             raise source.error(
                 ("endpoints", name, "model"), "an endpoint looks up rows, and this model takes none", value=model_name, fix=fix
             )
-        if spec.models[model_name].promote.to != alias:
-            fix = f"use {model_name}@{spec.models[model_name].promote.to}, or change models.{model_name}.promote.to"
+        if spec.trained[model_name].promote.to != alias:
+            fix = f"use {model_name}@{spec.trained[model_name].promote.to}, or change models.{model_name}.promote.to"
             raise source.error(("endpoints", name, "model"), "nothing moves this alias", value=endpoint.model, fix=fix)

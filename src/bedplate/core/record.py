@@ -6,15 +6,25 @@ Does not know: live progress (that is in the journals), the data itself, or how 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, MutableMapping, MutableSequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bedplate.core.clock import human_duration, iso
 from bedplate.core.errors import NotFound, nearest
 from bedplate.core.event import Event
-from bedplate.core.run import ENDED, RunState, advance
+from bedplate.core.run import ENDED, RunState, RunStatus, advance
 from bedplate.core.versions import Version
+
+LOGGED_STATUS: Mapping[str, RunStatus] = {  # of MLflow's statuses; a run that a client logged has no others
+    "RUNNING": "running",
+    "SCHEDULED": "pending",
+    "FINISHED": "succeeded",
+    "FAILED": "failed",
+    "KILLED": "cancelled",
+}
+_NOT_OURS: Mapping[str, Any] = {"fingerprint": "", "why": "a client logged it", "inputs": {}, "spec": {}}  # of a run that no plan made
 
 
 @dataclass
@@ -118,15 +128,25 @@ class AliasMove:
 
 @dataclass
 class Records:
-    """All records of a project: the state of the fold after event `seq`."""
+    """All records of a project: the state of the fold after event `seq`.
+
+    Its mappings may be read from a stored projection one record at a time (`core.projection`), so ask for one record, or by step, launch
+    or model; `values()` of all runs reads all of them. Records are changed by `apply` only. A field that is added here is stored without
+    more ado when its keys are text and its values plain JSON.
+    """
 
     seq: int = 0
-    runs: dict[str, RunRecord] = field(default_factory=dict)
-    launches: dict[str, LaunchRecord] = field(default_factory=dict)
-    versions: dict[str, list[Version]] = field(default_factory=dict)
-    aliases: dict[tuple[str, str], list[AliasMove]] = field(default_factory=dict)
-    evaluations: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    accepted: dict[str, str] = field(default_factory=dict)
+    runs: MutableMapping[str, RunRecord] = field(default_factory=dict)
+    launches: MutableMapping[str, LaunchRecord] = field(default_factory=dict)
+    versions: MutableMapping[str, MutableSequence[Version]] = field(default_factory=dict)
+    aliases: MutableMapping[tuple[str, str], MutableSequence[AliasMove]] = field(default_factory=dict)
+    evaluations: MutableMapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    accepted: MutableMapping[str, str] = field(default_factory=dict)
+    approvals: MutableMapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)  # by reference of a version
+    watched: MutableMapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by trigger: when and why it fired last
+    removed: MutableMapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by reference: who, why, when
+    tagged: MutableMapping[str, dict[str, str]] = field(default_factory=dict)  # tags that were set on a version, by reference
+    trusted: MutableMapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by SHA-256 of a file: who, why
 
     def version(self, ref: str) -> Version:
         """The version `name@number`, `name@alias` or, for a bare name, the newest. Raises NotFound."""
@@ -137,7 +157,7 @@ class Records:
         if not which:
             return known[-1]
         number = int(which) if which.isdigit() else self.alias(name, which)
-        found = next((version for version in known if version.number == number), None)  # not by place: an event may be erased
+        found = _numbered(known, number) if number is not None else None
         if found is None:
             raise NotFound("no such version", value=ref, fix=f"{name} has versions 1 to {known[-1].number}")
         return found
@@ -155,22 +175,38 @@ class Records:
         """A run by id, or the newest run of a step by the step's name. Raises NotFound."""
         if run_id in self.runs:
             return self.runs[run_id]
-        of_step = [record for record in self.runs.values() if record.step == run_id]
-        if of_step:
-            return of_step[-1]
+        of_step = self.newest(run_id)
+        if of_step is not None:
+            return of_step
         raise NotFound("no such run", value=run_id, fix=nearest(run_id, [*self.runs, *{record.step for record in self.runs.values()}]))
+
+    def newest(self, step: str) -> RunRecord | None:
+        """The newest run of a step; None when it was never run."""
+        of_step = self.of_step(step)
+        return of_step[-1] if of_step else None
 
     def of_step(self, step: str, status: str | None = None) -> list[RunRecord]:
         """The runs of a step, oldest first, optionally of one status."""
         return [record for record in self.runs.values() if record.step == step and status in (None, record.state.status)]
 
+    def of_launch(self, launch: str) -> list[RunRecord]:
+        """The runs that a launch made, oldest first."""
+        return [record for record in self.runs.values() if record.launch == launch]
+
+    def moves(self, name: str) -> dict[str, MutableSequence[AliasMove]]:
+        """The moves of each alias of a model, oldest first."""
+        return {alias: moves for (model, alias), moves in self.aliases.items() if model == name}
+
     def live(self) -> list[RunRecord]:
-        """Runs that have not ended."""
-        return [record for record in self.runs.values() if not record.ended]
+        """Runs that have not ended, and that the loop drives: one that a client logs is the client's."""
+        return [record for record in self.runs.values() if is_driven(record)]
 
     def open_launches(self) -> list[LaunchRecord]:
         """Launches that have not ended."""
         return [launch for launch in self.launches.values() if launch.status == "open"]
+
+    def release(self) -> None:
+        """Give back what reading them holds: nothing, for records in memory."""
 
     def apply(self, event: Event) -> None:
         """Fold one more event. An event whose payload was erased keeps its place and says nothing."""
@@ -192,6 +228,17 @@ class Records:
             self.evaluations[event.subject] = event.payload
         elif event.kind == "step.accepted":
             self.accepted[event.subject] = event.payload["fingerprint"]
+        elif event.kind == "approval.given":
+            self.approvals[event.subject] = [*self.approvals.get(event.subject, []), event.payload]
+        elif event.kind in ("watch.began", "watch.fired"):
+            self.watched[event.subject] = {**event.payload, "at_s": event.at_s}
+        elif event.kind == "version.removed":
+            self.removed[event.subject] = {**event.payload, "at_s": event.at_s}
+        elif event.kind == "version.tagged":
+            tags = {**self.tagged.get(event.subject, {}), **event.payload["tags"]}
+            self.tagged[event.subject] = {name: value for name, value in tags.items() if value is not None}
+        elif event.kind == "artifact.trusted":
+            self.trusted[event.subject] = event.payload
 
     def _launch(self, event: Event) -> None:
         payload = event.payload
@@ -209,8 +256,15 @@ class Records:
             self.runs[event.subject] = RunRecord(
                 event.subject, payload["step"], payload["kind"], payload["launch"], event.at_s, state, payload
             )
+        elif event.kind == "run.logged":
+            state = RunState(event.subject, LOGGED_STATUS[payload.get("status", "RUNNING")])
+            step, made = "logged:" + payload["experiment_name"], {**_NOT_OURS, **payload}
+            self.runs[event.subject] = RunRecord(event.subject, step, "logged", "", payload["start_ms"] / 1000, state, made)
         record = self.runs.get(event.subject)
         if record is None:
+            return
+        if event.kind in ("run.logged", "run.changed"):
+            _log(record, payload)
             return
         record.state, _ = advance(record.state, event)
         if event.kind == "attempt.started":
@@ -235,6 +289,30 @@ class Records:
             if attempt.token == event.payload["token"] and attempt.ended_at_s is None:
                 attempt.ended_at_s, attempt.status = event.at_s, event.payload["status"]
                 attempt.failure, attempt.message = event.payload.get("failure"), event.payload.get("message", "")
+
+
+def _log(record: RunRecord, payload: Mapping[str, Any]) -> None:
+    """What a client of the tracking server said of a run. Only a run of its own takes a status from it."""
+    record.params = {**record.params, **payload.get("params", {})}
+    record.tags = {name: value for name, value in {**record.tags, **payload.get("tags", {})}.items() if value is not None}
+    record.metrics = {**record.metrics, **{name: float(point[0]) for name, point in payload.get("metrics", {}).items()}}
+    if record.kind == "logged" and "status" in payload:
+        record.state = replace(record.state, status=LOGGED_STATUS[payload["status"]])
+    if record.kind == "logged" and "end_ms" in payload:
+        record.ended_at_s = payload["end_ms"] / 1000 if payload["end_ms"] is not None else None
+
+
+def is_driven(run: RunRecord) -> bool:
+    """Whether the loop has something to do with a run."""
+    return not run.ended and run.kind != "logged"
+
+
+def _numbered(versions: MutableSequence[Version], number: int) -> Version | None:
+    """The version of that number; numbers grow, but need not be places: an event may be erased."""
+    place = bisect_left(versions, number, key=lambda version: version.number)
+    if place < len(versions) and versions[place].number == number:
+        return versions[place]
+    return next((version for version in versions if version.number == number), None)  # imported in another order
 
 
 def fold(events: Iterable[Event]) -> Records:

@@ -5,6 +5,7 @@ Does not know: YAML or positions (`source`), references between fields (`project
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
@@ -18,6 +19,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 LogMeaning = Literal["stop", "restart", "exclude_node", "user_error", "out_of_memory", "numeric", "worker_lost", "node_lost", "hang"]
 Schedule = Literal["GPipe", "1F1B", "Interleaved1F1B", "LoopedBFS", "InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV"]
+SPLIT_BACKWARD = ("InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV")  # gradients of inputs first, of weights later
+AxisSize = Annotated[int, Field(ge=1)] | Literal["auto"]
 ColumnType = Literal["string", "int", "float", "bool", "timestamp"]
 Aggregate = Literal["count", "sum", "mean", "min", "max", "last", "distinct", "decayed_sum", "decayed_count", "decayed_mean"]
 _PLACE = r"^[a-z][a-z0-9_-]*\.[A-Za-z_]\w*$"  # dataset.column
@@ -36,7 +39,8 @@ class Dataset(Declared):
     `source` is a file (CSV, Parquet, JSON lines; gz and zst), a pattern of text files (`text/**/*.py`: columns path and text) or a
     stream (`log://topic`). `known_at` names the column that says when
     a row could be known, `event_time` when what it tells of happened. With `backfill: trusted` the time of arrival here is ignored: a
-    replay of the past is taken at its word.
+    replay of the past is taken at its word. `subject` names the column that says which person a row is about; `license` and `residency`
+    are what a data sheet says. These three change no step.
     """
 
     source: str = Field(min_length=1)
@@ -46,6 +50,9 @@ class Dataset(Declared):
     columns: dict[Column, ColumnType] = Field(default_factory=dict)
     derive: dict[Column, str] = Field(default_factory=dict)
     backfill: Literal["trusted", "untrusted"] = "untrusted"
+    subject: Column | None = None
+    license: str | None = Field(default=None, min_length=1)
+    residency: str | None = Field(default=None, min_length=1)
 
     @property
     def topic(self) -> str | None:
@@ -282,23 +289,34 @@ class Resources(Declared):
 
 
 class MeshAxes(Declared):
-    """How the workers of a job share its model: ranks on each axis. `data` takes what the others leave.
+    """How the workers of a job share its model: ranks on each axis. `data` takes what the others leave; those that say `auto` are planned.
 
     `schedule` and `micro_batches` are of a pipeline.
     """
 
-    data: int | None = Field(default=None, ge=1)
-    shard: int = Field(default=1, ge=1)
-    tensor: int = Field(default=1, ge=1)
-    pipeline: int = Field(default=1, ge=1)
+    data: AxisSize | None = None
+    shard: AxisSize = 1
+    tensor: AxisSize = 1
+    pipeline: AxisSize = 1
     context: int = Field(default=1, ge=1)
     schedule: Schedule = "1F1B"
     micro_batches: int | None = Field(default=None, ge=1)
 
     @property
+    def settled(self) -> dict[str, int]:
+        """The axes whose size is declared; all but `data` have one."""
+        named = {axis: getattr(self, axis) for axis in ("data", "shard", "tensor", "pipeline", "context")}
+        return {axis: size for axis, size in named.items() if isinstance(size, int)}
+
+    @property
+    def planned(self) -> tuple[str, ...]:
+        """The axes that are left to the planner."""
+        return tuple(axis for axis in ("data", "shard", "tensor", "pipeline") if getattr(self, axis) == "auto")
+
+    @property
     def ranks(self) -> int:
-        """The product of the axes, `data` counting 1 where it is not given."""
-        return (self.data or 1) * self.shard * self.tensor * self.pipeline * self.context
+        """The product of the settled axes."""
+        return math.prod(self.settled.values())
 
 
 class Keep(Declared):
@@ -330,8 +348,8 @@ class Checkpoints(Declared):
     @classmethod
     def _known_tiers(cls, tiers: tuple[str, ...]) -> tuple[str, ...]:
         for tier in tiers:
-            if not re.fullmatch(r"memory|disk|(s3|gs|az|file)://\S+", tier):
-                raise ValueError(f"{tier!r} is no tier: use memory, disk or an object store such as s3://bucket/prefix")
+            if not re.fullmatch(r"memory|peer|disk|(s3|gs|az|file)://\S+", tier):
+                raise ValueError(f"{tier!r} is no tier: use memory, peer, disk or an object store such as s3://bucket/prefix")
         if not tiers or len(set(tiers)) != len(tiers):
             raise ValueError("name each tier once, and at least one")
         return tiers
@@ -374,11 +392,13 @@ class Job(Declared):
     """A piece of the user's own code: a function that takes a run, or a plain command.
 
     `outputs` are files inside the project or streams (`log://topic`) that it writes; `code` names further files that its result depends on.
+    `base` is a model of the project that it starts from.
     """
 
     function: Entry | None = None
     command: str | None = None
     inputs: AnyInputs | None = None
+    base: Name | None = None
     split: Split = Split()
     params: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     resources: Resources = Resources()
@@ -393,7 +413,7 @@ class Job(Declared):
     accumulate: int = Field(default=1, ge=1, le=65536)
     activation_checkpointing: bool = False
     compile: bool = False
-    recovery: Literal["in_place", "fork", "attempt"] = "in_place"
+    recovery: Literal["in_place", "fork", "attempt", "replicas"] = "in_place"
     on_log: dict[str, LogMeaning] = Field(default_factory=dict)
     on_out_of_memory: Literal["stop", "halve_micro_batch"] = "stop"
     on_numeric: Literal["stop", "rollback"] = "stop"
@@ -439,8 +459,13 @@ class Job(Declared):
     def _mesh_fits(self) -> Self:
         if isinstance(self.mesh, MeshAxes):
             least, most = self.resources.worker_range()
-            if least % self.mesh.ranks or most % self.mesh.ranks or (self.mesh.data is not None and {least, most} != {self.mesh.ranks}):
+            whole = self.mesh.data is not None and not self.mesh.planned
+            if least % self.mesh.ranks or most % self.mesh.ranks or (whole and {least, most} != {self.mesh.ranks}):
                 raise ValueError(f"the axes of `mesh` multiply to {self.mesh.ranks}, and `resources` has {least} workers")
+            if least != most and set(self.mesh.planned) - {"data"}:
+                raise ValueError("with a range of workers only `data` may be `auto`, as their number changes while the run goes on")
+            if self.activation_checkpointing and self.mesh.pipeline != 1 and self.mesh.schedule in SPLIT_BACKWARD:
+                raise ValueError(f"{self.mesh.schedule} cannot recompute activations, as it splits the backward pass: use 1F1B")
         return self
 
 
@@ -449,6 +474,14 @@ class Promote(Declared):
 
     to: Name = "production"
     when: tuple[str, ...] = ()
+    approvals: int | tuple[str, ...] = 0
+
+    @field_validator("approvals")
+    @classmethod
+    def _people(cls, approvals: int | tuple[str, ...]) -> int | tuple[str, ...]:
+        if isinstance(approvals, int) and not 0 <= approvals <= 100:
+            raise ValueError("write how many people must approve, 0 to 100, or their user names")
+        return approvals
 
 
 class Model(Declared):
@@ -458,6 +491,28 @@ class Model(Declared):
     evaluate: Entry
     predict: Entry
     promote: Promote = Promote()
+
+
+class Imported(Declared):
+    """A model that was made elsewhere, and enters by the same door: examined, sealed, with its license.
+
+    `from` is `dir://FOLDER`, `hf://ORGANIZATION/NAME[@REVISION]`, `mlflow://MODEL/VERSION?store=sqlite:///FILE` (or a server's URL), or
+    `s3://BUCKET/PREFIX`. `files` are patterns of the files to take; none: all.
+    """
+
+    from_: str = Field(alias="from", pattern=r"^(dir|hf|mlflow|s3)://\S+$")
+    license: str | None = Field(default=None, min_length=1)
+    files: tuple[str, ...] = ()
+
+
+def _model_kind(value: Any) -> str:
+    """Which kind of model a declaration is: what is trained here comes from a job, which is no address."""
+    fields = value if isinstance(value, dict) else dict(value) if isinstance(value, Declared) else {}
+    return MODEL_KINDS["://" in str(fields.get("from", fields.get("from_", "")))]
+
+
+MODEL_KINDS = ("trained model", "imported model")
+AnyModel = Annotated[Annotated[Model, Tag("trained model")] | Annotated[Imported, Tag("imported model")], Discriminator(_model_kind)]
 
 
 class Endpoint(Declared):
@@ -470,6 +525,7 @@ class Endpoint(Declared):
     model: str = Field(pattern=r"^[a-z][a-z0-9_-]*@[a-z][a-z0-9_-]*$")
     port: int = Field(default=0, ge=0, le=65535)
     store: str = "sqlite://"
+    unsigned: Literal["refused", "allowed"] = "refused"
 
     @field_validator("store")
     @classmethod
@@ -485,6 +541,60 @@ class Endpoint(Declared):
         return store
 
 
+class Trigger(Declared):
+    """When `bedplate watch` asks for a launch of `targets` (none: everything), and for what: any one of its conditions is enough.
+
+    `changed` names what makes a step stale: data, code. `drift` maps `dataset.column` to how far it may move, by `measure`, since
+    the version that production was trained on. `every` is a duration, `at` a time of day in UTC (`03:30`, `mon 03:30`). Two launches of
+    one trigger are at least `pause` apart.
+    """
+
+    targets: tuple[str, ...] = ()
+    changed: tuple[Literal["data", "code"], ...] = ()
+    drift: dict[str, float] = Field(default_factory=dict)
+    measure: Literal["psi", "ks"] = "psi"
+    every: str | None = None
+    at: str | None = None
+    mode: Literal["up", "run"] = "up"
+    pause: str = "1m"
+
+    @field_validator("changed", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("every", "pause")
+    @classmethod
+    def _duration(cls, value: str | None) -> str | None:
+        try:
+            if value is not None:
+                duration_s(value)
+        except SpecError as error:
+            raise ValueError(error.one_line()) from error
+        return value
+
+    @field_validator("at")
+    @classmethod
+    def _time_of_day(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"((mon|tue|wed|thu|fri|sat|sun) )?([01]\d|2[0-3]):[0-5]\d", value):
+            raise ValueError("write a time of day in UTC, for example 03:30 or mon 03:30")
+        return value
+
+    @field_validator("drift")
+    @classmethod
+    def _columns(cls, drift: dict[str, float]) -> dict[str, float]:
+        for place, limit in drift.items():
+            if not re.fullmatch(_PLACE, place) or limit <= 0:
+                raise ValueError(f"write dataset.column: limit, for example flights.dep_delay: 0.2, not {place!r}: {limit}")
+        return drift
+
+    @model_validator(mode="after")
+    def _has_a_condition(self) -> Self:
+        if not (self.changed or self.drift or self.every or self.at):
+            raise ValueError("give at least one of `changed`, `drift`, `every` and `at`")
+        return self
+
+
 class ProjectSpec(Declared):
     """All that one project declares."""
 
@@ -492,8 +602,19 @@ class ProjectSpec(Declared):
     datasets: dict[Name, Dataset] = Field(default_factory=dict)
     features: dict[Name, AnyFeature] = Field(default_factory=dict)
     jobs: dict[Name, Job] = Field(default_factory=dict)
-    models: dict[Name, Model] = Field(default_factory=dict)
+    models: dict[Name, AnyModel] = Field(default_factory=dict)
     endpoints: dict[Name, Endpoint] = Field(default_factory=dict)
+    watch: dict[Name, Trigger] = Field(default_factory=dict)
+
+    @property
+    def trained(self) -> dict[str, Model]:
+        """The models that jobs of this project train."""
+        return {name: model for name, model in self.models.items() if isinstance(model, Model)}
+
+    @property
+    def imported(self) -> dict[str, Imported]:
+        """The models that come from elsewhere."""
+        return {name: model for name, model in self.models.items() if isinstance(model, Imported)}
 
     def stored(self, names: Iterable[str]) -> dict[str, Feature]:
         """Those of the named features that are kept as views of a dataset."""

@@ -9,7 +9,7 @@ Does not know: how rows got there (`ingest`), or what features are made of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -43,22 +43,41 @@ class Cut:
     ignored: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_cut(lake: Lake, name: str, version: int, dataset: Dataset, since: Mapping[int, int] | None = None) -> pa.Table:
+def read_cut(
+    lake: Lake,
+    name: str,
+    version: int,
+    dataset: Dataset,
+    since: Mapping[int, int] | None = None,
+    columns: Collection[str] | None = None,
+) -> pa.Table:
     """The rows of a version, ordered by (_partition, _offset); with `since` only those from an offset of their partition on.
 
     Columns: the stored ones in the declared types, the derived ones, `_known_at` (timestamp[us, UTC]), `_arrived_at`, `_partition` (int32),
-    `_offset` (int64). Raises NotFound for a table or version that is not there and DataError for a column or an expression that is wrong.
+    `_offset` (int64); with `columns` at least those named, `_known_at`, `_partition` and `_offset`. Raises NotFound for a table or version
+    that is not there and DataError for a column or an expression that is wrong.
     """
-    columns = [*dataset.columns, *SYSTEM.names] if dataset.columns else None
-    table = _ordered(lake.read(name, version, columns, _from(since or {})))
+    every = [*dataset.columns, *SYSTEM.names] if dataset.columns else None
+    read = every if columns is None else _needed(lake, name, version, dataset, columns) or every
+    table = _ordered(lake.read(name, version, read, _from(since or {})))
     stored = table.select([column for column in table.column_names if column not in SYSTEM.names])
     for column, values in _derived(name, dataset, stored).items():
         stored = stored.append_column(column, values)
-    known = _known_at(name, dataset, stored, table["_arrived_at"])
-    whole = stored.append_column("_known_at", known)
+    whole = stored.append_column("_known_at", _known_at(name, dataset, stored, table))
     for column in SYSTEM.names:
-        whole = whole.append_column(column, table[column])
+        if column in table.column_names:
+            whole = whole.append_column(column, table[column])
     return whole
+
+
+def _needed(lake: Lake, name: str, version: int, dataset: Dataset, columns: Collection[str]) -> list[str] | None:
+    """The stored columns that these are read from; None, for all, where an expression may read any or a column is not there."""
+    there = dataset.columns or lake.dataset(name, version).schema.names
+    wanted = {column for column in columns if column not in ("_known_at", *SYSTEM.names)} | {*filter(None, [dataset.known_at])}
+    if dataset.derive or not wanted <= set(there):
+        return None
+    arrived = [] if dataset.backfill == "trusted" else ["_arrived_at"]
+    return [*(column for column in there if column in wanted), *arrived, "_partition", "_offset"]
 
 
 def _from(since: Mapping[int, int]) -> pc.Expression | None:
@@ -73,19 +92,19 @@ def _from(since: Mapping[int, int]) -> pc.Expression | None:
 
 def _ordered(table: pa.Table) -> pa.Table:
     offsets, partitions = table["_offset"].to_numpy(), table["_partition"].to_numpy()
-    steps = np.diff(partitions)
-    if ((steps > 0) | ((steps == 0) & (np.diff(offsets) > 0))).all():
+    same = partitions[1:] == partitions[:-1]
+    if ((partitions[1:] > partitions[:-1]) | (same & (offsets[1:] > offsets[:-1]))).all():
         return table
     return table.take(pa.array(np.lexsort((offsets, partitions)), pa.int64()))
 
 
-def _known_at(name: str, dataset: Dataset, stored: pa.Table, arrived: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+def _known_at(name: str, dataset: Dataset, stored: pa.Table, table: pa.Table) -> pa.ChunkedArray[Any]:
     trusted = dataset.backfill == "trusted"
     if dataset.known_at is None:
         if trusted:
             fix = f"add `known_at: COLUMN` to datasets.{name}"
             raise DataError("a trusted backfill needs the column that says when rows were known", value=name, fix=fix)
-        return arrived
+        return table["_arrived_at"]
     if dataset.known_at not in stored.column_names:
         fix = nearest(dataset.known_at, stored.column_names)
         raise DataError(f"known_at of dataset {name!r} names no column", value=dataset.known_at, fix=fix)
@@ -96,7 +115,7 @@ def _known_at(name: str, dataset: Dataset, stored: pa.Table, arrived: pa.Chunked
         )
     if trusted:
         return known
-    later = pc.max_element_wise(known.cast(pa.int64()), arrived.cast(pa.int64()))  # there is no such kernel for instants
+    later = pc.max_element_wise(known.cast(pa.int64()), table["_arrived_at"].cast(pa.int64()))  # there is no such kernel for instants
     return cast("pa.ChunkedArray[Any]", later).cast(INSTANT)
 
 

@@ -24,15 +24,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bedplate.core.atomic import replacing, write_json
+from bedplate.core.atomic import write_json
 from bedplate.core.clock import duration_s
 from bedplate.core.digest import digest, digest_file
 from bedplate.core.errors import DataError, NotFound
 from bedplate.core.spec import ColumnType, Dataset, Feature
+from bedplate.data.arrow_file import Gathered, write
 from bedplate.data.keys import KNOWN_AT, OFFSET, PARTITION, Bools, Ints, column, column_type, encode, microseconds
 from bedplate.data.latest import latest, runners_up
 from bedplate.data.ordered import DECAYED, FROM_EVENTS, counted
-from bedplate.data.ordering import in_threads, order
+from bedplate.data.ordering import order
+from bedplate.data.threads import gathered, in_threads
 
 QUANTA_PER_UNIT = 1_000_000  # of a float column; integer columns are summed as they are
 SIDECAR = "view.json"
@@ -100,21 +102,22 @@ def materialize(name: str, feature: Feature, dataset: Dataset, table: pa.Table, 
 
     Raises DataError for an unknown column, a column that cannot be aggregated, or sums that leave 64 bits.
     """
-    owner = feature.from_
-    times = lambda: microseconds(column(table, KNOWN_AT, owner), f"{owner}.{KNOWN_AT}")  # noqa: E731 - two of a kind, side by side
-    coded = lambda: encode(table, feature.entity, owner)  # noqa: E731 - as above
-    (known, is_known), (entity, entities) = in_threads(lambda work: work(), [times, coded])
-    events = _Events(table, owner, known, entity, (entity >= 0) & is_known)
-    made = _windowed(feature, dataset, events) if feature.aggregates else _asof(name, feature, dataset, events)
-    made.tables["entities"] = entities
+    make = _windowed if feature.aggregates else _asof
+    needed = columns_of(feature, dataset)
+    for each in needed:
+        column(table.slice(0, 0), each, feature.from_)  # what is wrong is said before the work is done
+    cut, ties = _places(table)
+    held = [table.select(needed[:-2])]
+    del table  # the memory of what has been read is wanted for what is made of it: only the callee holds the table
+    made = make(feature, dataset, held.pop(), ties)
     names = sorted(made.tables)
-    digests = in_threads(lambda file: _write(out / f"{file}.arrow", made.tables[file]), names)
+    digests = in_threads(lambda file: write(out / f"{file}.arrow", made.tables[file]), names)
     columns = _outputs(name, feature, made)
     sidecar = {
         "format": _FORMAT,
         "name": name,
         "kind": "windowed" if feature.aggregates else "asof",
-        "dataset": owner,
+        "dataset": feature.from_,
         "entity": list(feature.entity),
         "key": list(dataset.key),
         "columns": [list(pair) for pair in columns],
@@ -123,8 +126,8 @@ def materialize(name: str, feature: Feature, dataset: Dataset, table: pa.Table, 
         "ttl_us": round(duration_s(feature.ttl) * 1e6) if feature.ttl else None,
         "aggregated": [[part.column, list(part.aggregates), part.scale] for part in made.aggregated],
         "values": list(feature.columns),
-        "rows": made.tables["prefix"].num_rows,
-        "cut": cut_of(table),
+        "rows": made.rows,
+        "cut": cut,
         "files": {f"{file}.arrow": its for file, its in zip(names, digests, strict=True)},
     }
     write_json(out / SIDECAR, sidecar)
@@ -161,11 +164,10 @@ def open_view(folder: Path) -> View:
     )
 
 
-def cut_of(table: pa.Table) -> dict[str, Any]:
-    """Which rows a table holds: how many, and the last offset of each partition."""
-    ends = table.select([PARTITION, OFFSET]).group_by(PARTITION).aggregate([(OFFSET, "max")]).to_pydict()
-    pairs = zip(ends[PARTITION], ends[f"{OFFSET}_max"], strict=True)
-    return {"rows": table.num_rows, "ends": {str(partition): end for partition, end in sorted(pairs)}}
+def columns_of(feature: Feature, dataset: Dataset) -> list[str]:
+    """The columns of a dataset that `materialize` reads: what a table needs to have, and need not have more."""
+    named = [*feature.entity, *feature.columns, *feature.aggregates, *dataset.key, *filter(None, [dataset.event_time])]
+    return [*dict.fromkeys([*named, KNOWN_AT]), PARTITION, OFFSET]
 
 
 def quanta(values: npt.NDArray[Any], owner: str) -> Ints:
@@ -204,64 +206,109 @@ def feature_name(view: str, *parts: str) -> str:
 
 @dataclass(frozen=True)
 class _Events:
-    table: pa.Table
+    """What both kinds of view are made of. `ties` are the partitions and offsets, or nothing where the rows are in their order."""
+
     owner: str
     known: Ints
     entity: Ints
     counted: Bools
+    ties: Sequence[Ints]
+    entities: pa.Table
 
 
 @dataclass(frozen=True)
 class _Made:
-    tables: dict[str, pa.Table]
+    tables: dict[str, pa.Table | Gathered]
+    rows: int
     aggregated: tuple[Aggregated, ...] = ()
     value_types: tuple[ColumnType, ...] = ()  # of aggregated columns, or of the values of an as-of view
 
 
-def _windowed(feature: Feature, dataset: Dataset, events: _Events) -> _Made:
+def _read(table: pa.Table, feature: Feature, ties: Sequence[Ints]) -> _Events:
+    owner = feature.from_
+    times = lambda: microseconds(column(table, KNOWN_AT, owner), f"{owner}.{KNOWN_AT}")  # noqa: E731 - two of a kind, side by side
+    coded = lambda: encode(table, feature.entity, owner)  # noqa: E731 - as above
+    (known, is_known), (entity, entities) = in_threads(lambda work: work(), [times, coded])
+    return _Events(owner, known, entity, (entity >= 0) & is_known, ties, entities)
+
+
+def _places(table: pa.Table) -> tuple[dict[str, Any], Sequence[Ints]]:
+    """Which rows a table holds, how many and the last offset of each partition; and their partitions and offsets, to tell which came first.
+
+    Nothing is told of rows that come in that order: they tell it themselves.
+    """
+    ends: dict[int, int] = {}
+    last = (np.iinfo(np.int64).min, 0)
+    for batch in table.select([PARTITION, OFFSET]).to_batches():
+        partition, offset = (batch.column(place).to_numpy() for place in range(2))
+        if not len(offset):
+            continue
+        same = partition[1:] == partition[:-1]
+        in_order = ((partition[1:] > partition[:-1]) | (same & (offset[1:] > offset[:-1]))).all()
+        if not in_order or (int(partition[0]), int(offset[0])) <= last:
+            return _cut(table.num_rows, _greatest(table)), tuple(table.column(name).to_numpy() for name in (PARTITION, OFFSET))
+        last = int(partition[-1]), int(offset[-1])
+        for row in (*np.flatnonzero(~same).tolist(), -1):
+            ends[int(partition[row])] = int(offset[row])
+    return _cut(table.num_rows, ends), ()
+
+
+def _greatest(table: pa.Table) -> dict[int, int]:
+    ends = table.select([PARTITION, OFFSET]).group_by(PARTITION).aggregate([(OFFSET, "max")]).to_pydict()
+    return dict(zip(ends[PARTITION], ends[f"{OFFSET}_max"], strict=True))
+
+
+def _cut(rows: int, ends: Mapping[int, int]) -> dict[str, Any]:
+    return {"rows": rows, "ends": {str(partition): ends[partition] for partition in sorted(ends)}}
+
+
+def _windowed(feature: Feature, dataset: Dataset, table: pa.Table, ties: Sequence[Ints]) -> _Made:
+    events = _read(table, feature, ties)
     aggregated: list[Aggregated] = []
     kinds: list[ColumnType] = []
     numbers: list[Ints] = []
     for name, aggregates in feature.aggregates.items():
-        array = column(events.table, name, events.owner)
+        array = column(table, name, events.owner)
         kind = column_type(array.type, events.owner)
         if kind in ("string", "timestamp") and set(aggregates) & {"sum", "mean", *DECAYED}:
             raise DataError(f"{events.owner}.{name} is no number to aggregate", value=kind, fix="derive a number from it")
         aggregated.append(Aggregated(name, aggregates, QUANTA_PER_UNIT if kind == "float" else 1))
         kinds.append(kind)
         numbers += _numbers(array, {"sum", "mean"} & set(aggregates), f"{events.owner}.{name}")
-    tables = {"prefix": _prefix(events.entity, events.known, numbers, events.counted)}
-    key = np.full(events.table.num_rows, -1, np.int64)
+    prefix = _prefix(events.entity, events.known, numbers, events.counted)
+    tables: dict[str, pa.Table | Gathered] = {"prefix": prefix, "entities": events.entities}
+    key = np.full(table.num_rows, -1, np.int64)
     if dataset.key:
-        key, tables["keys"] = encode(events.table, dataset.key, events.owner)
+        key, tables["keys"] = encode(table, dataset.key, events.owner)
         own = key * (int(events.entity.max(initial=0)) + 1) + events.entity
         tables["own"] = _prefix(own, events.known, numbers, events.counted & (key >= 0))
     looked_at = [part.column for part in aggregated if set(part.aggregates) & set(FROM_EVENTS)]
     if looked_at:
-        tables["events"] = _in_order(events, dataset, key, looked_at)
-    return _Made(tables, tuple(aggregated), tuple(kinds))
+        tables["events"] = _in_order(events, dataset, table, key, looked_at)
+    return _Made(tables, prefix.num_rows, tuple(aggregated), tuple(kinds))
 
 
-def _in_order(events: _Events, dataset: Dataset, key: Ints, columns: Sequence[str]) -> pa.Table:
+def _in_order(events: _Events, dataset: Dataset, table: pa.Table, key: Ints, columns: Sequence[str]) -> pa.Table:
     """The events by entity, known time, event time (null first), partition and offset: columns group, at, key and those named."""
-    happened, has_time = _happened(events, dataset)
+    happened, has_time = _happened(dataset, table, events)
     happened = np.where(has_time, happened, np.iinfo(np.int64).min)
     rows = _ordered(events, events.counted, happened)
-    values = _taken(events, {f"value_{name}": name for name in columns}, rows)
+    places: Any = pa.array(rows)
+    taken = in_threads(lambda name: column(table, name, events.owner).take(places), columns)
+    values = {f"value_{name}": each for name, each in zip(columns, taken, strict=True)}
     return pa.table({"group": _narrow(events.entity[rows]), "at": events.known[rows], "key": key[rows], **values})
 
 
-def _happened(events: _Events, dataset: Dataset) -> tuple[Ints, Bools]:
+def _happened(dataset: Dataset, table: pa.Table, events: _Events) -> tuple[Ints, Bools]:
     """When each event happened, and where that is not null: when it was known, for a dataset that declares nothing else."""
     if dataset.event_time is None:
         return events.known, np.ones(len(events.known), bool)
-    return microseconds(column(events.table, dataset.event_time, events.owner), f"{events.owner}.{dataset.event_time}")
+    return microseconds(column(table, dataset.event_time, events.owner), f"{events.owner}.{dataset.event_time}")
 
 
 def _ordered(events: _Events, counted: Bools, happened: Ints) -> Ints:
     """The rows that count by entity, known time, event time, partition and offset."""
-    place = [events.table.column(name).to_numpy() for name in (PARTITION, OFFSET)]
-    return _order_of(events.entity, events.known, counted, lambda rows: (happened[rows], place[0][rows], place[1][rows]))
+    return _order_of(events.entity, events.known, counted, lambda rows: (happened[rows], *(tie[rows] for tie in events.ties)))
 
 
 def _order_of(groups: Ints, known: Ints, counted: Bools, ties: Callable[[Ints], Sequence[Ints]]) -> Ints:
@@ -271,22 +318,15 @@ def _order_of(groups: Ints, known: Ints, counted: Bools, ties: Callable[[Ints], 
     return rows[order(groups[rows], known[rows], lambda some: ties(rows[some]))]
 
 
-def _taken(events: _Events, columns: Mapping[str, str], rows: Ints) -> dict[str, pa.Array[Any]]:
-    """Columns of the events at some rows, by new names."""
-    places: Any = pa.array(rows)
-    taken = in_threads(lambda name: column(events.table, name, events.owner).take(places), list(columns.values()))
-    return dict(zip(columns, taken, strict=True))
-
-
 def _narrow(codes: Ints) -> npt.NDArray[Any]:
     """Codes in 32 bits where they fit: half as much to write, to verify and to read."""
     return codes.astype(np.int32) if int(codes.max(initial=0)) < 2**31 else codes
 
 
-def _in_groups(codes: Ints, counted: Bools) -> Ints:
+def _in_groups(codes: Ints, counted: Bools) -> npt.NDArray[Any]:
     """The codes that count, in order."""
     sizes = np.bincount(codes if counted.all() else codes[counted])
-    return np.repeat(np.arange(len(sizes)), sizes)
+    return np.repeat(_narrow(np.arange(len(sizes))), sizes)
 
 
 def _steps(group: Ints, at: Ints) -> Bools:
@@ -322,31 +362,40 @@ def _prefix(groups: Ints, known: Ints, numbers: Sequence[Ints], counted: Bools) 
     return pa.table(columns)
 
 
-def _asof(name: str, feature: Feature, dataset: Dataset, events: _Events) -> _Made:
+def _asof(feature: Feature, dataset: Dataset, table: pa.Table, ties: Sequence[Ints]) -> _Made:
     """Where there is no key, each step has the values that are the latest then; else steps name rows of the values in order."""
-    happened, has_time = _happened(events, dataset)
+    events = _read(table, feature, ties)
+    happened, has_time = _happened(dataset, table, events)
     counted = events.counted & has_time
+    tables: dict[str, pa.Table | Gathered] = {"entities": events.entities}
+    key = None
+    if dataset.key:
+        key, tables["keys"] = encode(table, dataset.key, events.owner)
+    table = table.select(list(dict.fromkeys(feature.columns)))
+    columns = {}
+    for name in table.column_names:
+        columns[name] = column(table, name, feature.from_)
+        table = table.drop_columns([name])
     rows = _ordered(events, counted, happened)
-    group, at = _in_groups(events.entity, counted), events.known[rows]
-    steps = np.flatnonzero(_steps(group, at))
-    prefix: dict[str, npt.NDArray[Any]] = {"group": _narrow(group[steps]), "at": at[steps]}
-    tables: dict[str, pa.Table] = {}
-    if dataset.event_time or dataset.key:
-        event = happened[rows]
+    group = _in_groups(events.entity, counted)
+    at = gathered(events.known, rows)
+    event = gathered(happened, rows) if dataset.event_time else at
+    del events, happened
+    ends = _steps(group, at)
+    steps = slice(None) if ends.all() else np.flatnonzero(ends)
+    prefix: dict[str, npt.NDArray[Any]] = {"group": group[steps], "at": at[steps]}
+    if key is not None:
         best = latest(group, event) if dataset.event_time else np.arange(len(rows))
-        if dataset.key:
-            codes, tables["keys"] = encode(events.table, dataset.key, events.owner)
-            key = codes[rows]
-            prefix |= {"best": best[steps], "other": runners_up(group, event, key, best)[steps], "key": key[best[steps]]}
-        else:
-            rows = rows[best[steps]]
-    elif len(steps) < len(rows):
-        rows = rows[steps]
+        key = key[rows]
+        prefix |= {"best": best[steps], "other": runners_up(group, event, key, best)[steps], "key": key[best[steps]]}
+    else:
+        shown = latest(group, event)[steps] if dataset.event_time else steps
+        rows, event = rows[shown], event[shown]
     tables["prefix"] = pa.table(prefix)
-    tables["values"] = pa.table(_taken(events, {name: name for name in feature.columns}, rows))
     if feature.ttl:
-        tables["happened"] = pa.table({"at": happened[rows]})
-    return _Made(tables, value_types=tuple(column_type(field.type, name) for field in tables["values"].schema))
+        tables["happened"] = pa.table({"at": event})
+    values = tables["values"] = Gathered(columns, rows)
+    return _Made(tables, len(prefix["at"]), value_types=tuple(column_type(each.type, feature.from_) for each in values.schema))
 
 
 def _outputs(name: str, feature: Feature, made: _Made) -> list[tuple[str, ColumnType]]:
@@ -366,10 +415,3 @@ def _output_type(aggregate: str, kind: ColumnType) -> ColumnType:
     if aggregate in ("count", "distinct") or (aggregate == "sum" and kind != "float"):
         return "int"
     return "float"
-
-
-def _write(path: Path, table: pa.Table) -> str:
-    """Write a table's file; returns its digest."""
-    with replacing(path) as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    return digest_file(path)

@@ -23,10 +23,11 @@ import pyarrow as pa
 
 from bedplate.core.errors import DataError
 from bedplate.data.features import Aggregated, View, Window, feature_name, finish
-from bedplate.data.keys import Bools, Ints, column, lookup, microseconds
+from bedplate.data.keys import Bools, Ints, column, lookup, microseconds, one_piece
 from bedplate.data.ordered import DECAYED, FROM_EVENTS, Events
 from bedplate.data.ordering import Groups
 from bedplate.data.ordering import order as ordered
+from bedplate.data.threads import in_threads
 
 
 def join(spine: pa.Table, at: str, views: Sequence[View], own: Sequence[str] = (), owner: str = "spine") -> pa.Table:
@@ -152,7 +153,7 @@ class _Seen:
     def __init__(self, view: View, part: Aggregated, groups: Ints, times: Ints, own: _Own | None, place: int) -> None:
         table = view.load("events")
         group, at, key = (table.column(name).to_numpy() for name in ("group", "at", "key"))
-        self._events = Events(group, at, key, table.column(f"value_{part.column}").combine_chunks())
+        self._events = Events(group, at, key, one_piece(table.column(f"value_{part.column}")))
         self._prefix = Groups(group, at)
         self._groups, self._times = groups, times
         self._own, self._place = own, place
@@ -200,27 +201,24 @@ def _of_events(aggregate: str, events: Events, length_us: int, times: Ints, star
 
 def _asof(view: View, asked: _Asked) -> Mapping[str, pa.Array[Any]]:
     entity, _ = lookup(view.load("entities"), asked.spine, asked.owner)
-    order = ordered(entity, asked.at_us)
     prefix = view.load("prefix")
-    step = _groups(prefix).last(entity[order], asked.at_us[order])
-    step = np.where(asked.has_time[order], step, -1)
-    found = step >= 0
+    step = np.where(asked.has_time, _groups(prefix).last(entity, asked.at_us), -1)
     row = step
     if "best" in prefix.column_names:  # else each step has a row of its own
+        found = step >= 0
         best, other, best_key = (_take(prefix.column(name).to_numpy(), step) for name in ("best", "other", "key"))
         row = np.where(found, best, -1)
         if asked.excludes(view):
-            key = asked.key(view)[order]
+            key = asked.key(view)
             itself = found & (key >= 0) & (key == best_key)
             row = np.where(itself, other, row)
     if view.ttl_us is not None:
         happened = _take(view.load("happened").column("at").to_numpy(), np.maximum(row, 0))
-        row = np.where(happened < asked.at_us[order] - view.ttl_us, -1, row)
-    back = np.empty(len(order), np.int64)
-    back[order] = row
-    rows: Any = pa.array(back, mask=back < 0)
-    values = view.load("values").take(rows)
-    return {feature_name(view.name, name): values.column(name).combine_chunks() for name in view.values}
+        row = np.where(happened < asked.at_us - view.ttl_us, -1, row)
+    rows: Any = pa.array(row, mask=row < 0)
+    values = view.load("values")
+    taken = in_threads(lambda name: one_piece(values.column(name).take(rows)), view.values)
+    return {feature_name(view.name, name): each for name, each in zip(view.values, taken, strict=True)}
 
 
 def _take(values: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from bedplate.core.errors import DataError, nearest
 from bedplate.core.spec import ColumnType
+from bedplate.data.threads import blocks, in_threads, stretches
 
 KNOWN_AT, PARTITION, OFFSET = "_known_at", "_partition", "_offset"
 Ints = npt.NDArray[np.int64]
@@ -33,11 +34,22 @@ def column(table: pa.Table, name: str, owner: str) -> pa.Array[Any]:
     if name not in table.column_names:
         declared = [known for known in table.column_names if not known.startswith("_")]
         raise DataError(f"{owner} has no such column", value=name, fix=nearest(name, declared))
-    array: Any = table.column(name).combine_chunks()
+    array: Any = one_piece(table.column(name))
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     plain: pa.Array[Any] = array.cast(ARROW_TYPES[column_type(array.type, f"{owner}.{name}")])
     return plain
+
+
+def one_piece(values: pa.ChunkedArray[Any]) -> Any:
+    """A column as one array: itself, where it is in one piece, which Arrow would copy."""
+    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
+
+
+def filled(array: Any, value: Any) -> npt.NDArray[Any]:
+    """The values with another for null: themselves, where nothing is null, which Arrow would copy."""
+    values: npt.NDArray[Any] = (array.fill_null(value) if array.null_count else array).to_numpy(zero_copy_only=False)
+    return values
 
 
 def column_type(arrow: pa.DataType, owner: str) -> ColumnType:
@@ -52,12 +64,12 @@ def microseconds(array: pa.Array[Any], owner: str) -> tuple[Ints, Bools]:
     """Timestamps as int64 microseconds since the epoch, UTC (0 where null), and where they are not null. Raises DataError for others."""
     if not pa.types.is_timestamp(array.type):
         raise DataError(f"{owner} is no time", value=str(array.type), fix="declare it as timestamp")
-    return array.cast(_MICROSECONDS).cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False), validity(array)
+    return filled(array.cast(_MICROSECONDS).cast(pa.int64()), 0), validity(array)
 
 
 def validity(array: pa.Array[Any]) -> Bools:
     """True where a value is not null, shape [rows]."""
-    return np.asarray(array.is_valid().to_numpy(zero_copy_only=False))
+    return np.asarray(array.is_valid().to_numpy(zero_copy_only=False)) if array.null_count else np.ones(len(array), bool)
 
 
 def encode(table: pa.Table, names: Sequence[str], owner: str) -> tuple[Ints, pa.Table]:
@@ -75,7 +87,7 @@ def encode(table: pa.Table, names: Sequence[str], owner: str) -> tuple[Ints, pa.
 
 
 def _distinct(codes: Ints) -> tuple[Ints, Ints]:
-    """The first row of each code in order of code, and for each row the place of its code there (-1 where it is -1)."""
+    """A row of each code in order of code, and for each row the place of its code there (-1 where it is -1)."""
     bound = int(codes.max(initial=-1)) + 1
     if bound > 4 * len(codes) + 1024:
         rows = np.flatnonzero(codes >= 0)
@@ -83,11 +95,14 @@ def _distinct(codes: Ints) -> tuple[Ints, Ints]:
         result = np.full(len(codes), -1, np.int64)
         result[rows] = inverse
         return rows[first], result
-    first_row = np.full(bound + 1, -1, np.int64)  # codes are dense: no sort is needed; the last place is that of -1
-    first_row[codes[::-1]] = np.arange(len(codes))[::-1]
-    there = first_row[:bound] >= 0
+    row = np.full(bound + 1, -1, np.int64)  # codes are dense: no sort is needed; the last place is that of -1
+    for part in blocks(len(codes)):
+        row[codes[part]] = np.arange(part.start, part.stop)
+    there = row[:bound] >= 0
+    if there.all():
+        return row[:bound], codes
     place = np.append(np.where(there, np.cumsum(there) - 1, -1), -1)
-    return first_row[:bound][there], place[codes]
+    return row[:bound][there], place[codes]
 
 
 def lookup(distinct: pa.Table, table: pa.Table, owner: str) -> tuple[Ints, Bools]:
@@ -95,21 +110,23 @@ def lookup(distinct: pa.Table, table: pa.Table, owner: str) -> tuple[Ints, Bools
 
     Raises DataError for a column that `table` lacks or has with another type.
     """
+    pairs = [
+        _same_type(one_piece(distinct.column(name)), _key_column(table, name, owner), f"{owner}.{name}") for name in distinct.column_names
+    ]
+    if len(pairs) == 1:  # each value is a tuple
+        return _found(*pairs[0]), validity(pairs[0][1])
     known, codes = np.zeros(distinct.num_rows, np.int64), np.zeros(table.num_rows, np.int64)
     found, present = np.ones(table.num_rows, bool), np.ones(table.num_rows, bool)
-    for name in distinct.column_names:
-        theirs, ours = distinct.column(name).combine_chunks(), _key_column(table, name, owner)
-        if ours.type != theirs.type and ours.null_count < len(ours):
-            raise DataError(f"{owner}.{name} has another type than the feature's", value=str(ours.type), fix=f"declare it as {theirs.type}")
+    for theirs, ours in pairs:
         values = theirs.unique()
-        places = pc.index_in(ours.cast(theirs.type), values)
+        places = _found(values, ours)
         present &= validity(ours)
-        found &= validity(places) & validity(ours)
+        found &= places >= 0
         theirs_places = pc.index_in(theirs, values).to_numpy(zero_copy_only=False)
         if len(values) and int(known.max(initial=0)) >= _MOST_CODES // len(values):
             known, codes, found = _compress(known, codes, found)
         known = known * len(values) + theirs_places
-        codes = codes * len(values) + places.fill_null(0).to_numpy(zero_copy_only=False)
+        codes = codes * len(values) + np.maximum(places, 0)
     order = np.argsort(known)
     if not len(order):
         return np.full(table.num_rows, -1, np.int64), present
@@ -139,18 +156,40 @@ def _key_column(table: pa.Table, name: str, owner: str) -> pa.Array[Any]:
     return array
 
 
+def _same_type(theirs: pa.Array[Any], ours: pa.Array[Any], owner: str) -> tuple[pa.Array[Any], pa.Array[Any]]:
+    if ours.type != theirs.type and ours.null_count < len(ours):
+        raise DataError(f"{owner} has another type than the feature's", value=str(ours.type), fix=f"declare it as {theirs.type}")
+    return theirs, ours.cast(theirs.type)
+
+
+def _found(values: pa.Array[Any], asked: Any) -> Ints:
+    """The place of each value among `values`, which are distinct and not null; -1 for others."""
+    parts = in_threads(lambda rows: pc.index_in(asked[rows], values).fill_null(-1), stretches(len(asked)))
+    found: Ints = pa.concat_arrays(parts).to_numpy().astype(np.int64)
+    return found
+
+
 def _ranked(array: pa.Array[Any]) -> tuple[Ints, int]:
     """For each value its place in an order of values, any place for a null, and how many places there are."""
     if pa.types.is_integer(array.type) and array.null_count < len(array):
         bounds: Any = pc.min_max(array)
         least, most = bounds["min"].as_py(), bounds["max"].as_py()
         if most - least <= 2 * len(array):  # such numbers are places themselves
-            return array.fill_null(least).to_numpy(zero_copy_only=False) - least, most - least + 1
-    encoded: Any = array.dictionary_encode()
-    rank = np.empty(len(encoded.dictionary), np.int64)
-    rank[pc.sort_indices(encoded.dictionary).to_numpy(zero_copy_only=False)] = np.arange(len(rank))
-    places = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-    return (rank[places] if len(rank) else np.zeros(len(array), np.int64)), len(rank)
+            numbers = filled(array, least)
+            return (numbers - least if least else numbers), most - least + 1
+    parts = in_threads(lambda rows: array[rows].dictionary_encode(), stretches(len(array)))
+    words: Any = pa.concat_arrays([part.dictionary for part in parts]).dictionary_encode()
+    rank = np.zeros(len(words.dictionary), np.int64)
+    rank[pc.sort_indices(words.dictionary).to_numpy(zero_copy_only=False)] = np.arange(len(rank))
+    ranked: list[Ints] = []
+    begin = 0
+    for part in parts:  # whose words are the next of all
+        its = np.append(
+            rank[words.indices[begin : begin + len(part.dictionary)].to_numpy(zero_copy_only=False)], 0
+        )  # and a place for nulls
+        ranked.append(its[filled(part.indices, len(its) - 1)])
+        begin += len(part.dictionary)
+    return np.concatenate(ranked), len(rank)
 
 
 def _fold(codes: Ints, next_codes: Ints, count: int) -> Ints:

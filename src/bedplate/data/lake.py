@@ -27,6 +27,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from bedplate.core.errors import Busy, DataError, NotFound, nearest
+from bedplate.data.scan import read
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
 _FOREVER = "interval 36500 days"
@@ -204,7 +205,7 @@ class Lake:
         for column in columns or ():
             if column not in dataset.schema.names:
                 raise DataError(f"table {name!r} has no such column", value=column, fix=nearest(column, dataset.schema.names))
-        return dataset.to_table(columns=list(columns) if columns is not None else None, filter=filter)
+        return read(dataset, dataset.schema.names if columns is None else columns, filter)
 
     def history(self, name: str) -> list[Commit]:
         """Every commit of a table, newest first. Raises NotFound."""

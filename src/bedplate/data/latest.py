@@ -41,7 +41,7 @@ def _running(segments: Ints, values: Ints, counted: Bools) -> Ints:
         values = np.unique(values, return_inverse=True)[1]
         least, most = 0, int(values.max())
     levels = (most - least + 1).bit_length()
-    packed = np.where(counted, values - least + 1, 0) + (segments << levels)
+    packed = np.where(counted, values - least + 1, 0) + (segments.astype(np.int64) << levels)
     greatest = np.maximum.accumulate(packed)
     places = np.where(counted & (packed == greatest), np.arange(len(packed)), -1)
     row = np.maximum.accumulate(places)

@@ -2,25 +2,24 @@
 
 A group's code, as much of the time as fits and the row's number are packed into one 64-bit integer, so that plain integers are sorted,
 which numpy does with vector instructions, and the order is read off their low bits. Rows whose packed times are equal, as a rule few, are
-ordered exactly afterwards. Ten million rows take a third of the time of `numpy.lexsort`.
+ordered exactly afterwards. Every thread packs and sorts a stretch of the rows and then merges one range of all that was sorted (parallel
+sorting by regular sampling, Shi and Schaeffer 1992). What comes in order, or in long ordered runs, is merged but not sorted again.
+Ten million rows take a quarter of the time of `numpy.lexsort`.
 Does not know: what is ordered, or why.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bedplate.data.keys import Ints
+from bedplate.data.keys import Bools, Ints
+from bedplate.data.threads import blocks, in_threads, stretches
 
 Packed = npt.NDArray[np.uint64]
 
-THREADED_ROWS = 1 << 16  # fewer rows are sorted before a thread has started
 _SAMPLE = 1024
 
 
@@ -40,58 +39,76 @@ def order(groups: Ints, times: Ints, ties: Callable[[Ints], Sequence[Ints]] | No
     group_bits = int(groups.max()).bit_length()
     first = int(times.min())
     dropped = max(0, (int(times.max()) - first).bit_length() - (64 - row_bits - group_bits))
-    packed = _packed(groups, times, first, (dropped, row_bits, 64 - group_bits))
-    packed = _sorted(packed)
-    rows: Ints = (packed & np.uint64((1 << row_bits) - 1)).astype(np.int64)
-    packed >>= np.uint64(row_bits)
-    _exactly(rows, packed, groups, times, ties)
+    packed = _sorted(lambda rows: _packed(groups, times, first, (dropped, row_bits, 64 - group_bits), rows), count)
+    same = np.zeros(count, bool)
+    parts = blocks(count)
+    befores = [packed[max(0, part.start - 1)] for part in parts]  # what the block before ends with, until that holds rows
+
+    def read(number: int) -> None:
+        part = packed[parts[number]]
+        coarse = np.concatenate((befores[number : number + 1], part)) >> np.uint64(row_bits)
+        np.equal(coarse[1:], coarse[:-1], out=same[parts[number]])
+        part &= np.uint64((1 << row_bits) - 1)
+
+    in_threads(read, range(len(parts)))
+    same[0] = False
+    rows = packed.view(np.int64)
+    _exactly(rows, same, groups, times, ties)
     return rows
 
 
-def in_threads(work: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
-    """`work` of each part, in threads: for numpy and Arrow, which let others run meanwhile."""
-    with ThreadPoolExecutor(max(1, min(len(parts), os.cpu_count() or 1))) as pool:
-        return list(pool.map(work, parts))
-
-
-def _packed(groups: Ints, times: Ints, first: int, bits: tuple[int, int, int]) -> Packed:
+def _packed(groups: Ints, times: Ints, first: int, bits: tuple[int, int, int], rows: slice) -> Packed:
     """Group, time without its `dropped` low bits, and row, from the highest bit to the lowest."""
     dropped, row_bits, group_shift = bits
-    packed: Packed = np.subtract(times, first).view(np.uint64)  # a span over 2^63 wraps round to the right unsigned number
-    if dropped:
+    whole = np.empty(rows.stop - rows.start, np.uint64)
+    for part in blocks(len(whole)):  # what is made on the way stays in the cache
+        row = slice(rows.start + part.start, rows.start + part.stop)
+        packed = np.subtract(times[row], first).view(np.uint64)  # a span over 2^63 wraps round to the right unsigned number
         packed >>= np.uint64(dropped)
-    packed <<= np.uint64(row_bits)
-    packed |= np.arange(len(groups), dtype=np.uint64)
-    if group_shift < 64:
-        packed |= groups.astype(np.uint64) << np.uint64(group_shift)
+        packed <<= np.uint64(row_bits)
+        packed |= np.arange(row.start, row.stop, dtype=np.uint64)
+        if group_shift < 64:
+            packed |= groups[row].astype(np.uint64) << np.uint64(group_shift)
+        whole[part] = packed
+    return whole
+
+
+def _sorted(packed: Callable[[slice], Packed], count: int) -> Packed:
+    """The integers that `packed` gives for stretches of rows, sorted."""
+    runs = in_threads(lambda rows: _run(packed(rows)), stretches(count))
+    threads = len(runs)
+    if threads == 1:
+        one: Packed = runs[0]
+        return one
+    sample = np.sort(np.concatenate([run[:: max(1, len(run) * threads // _SAMPLE)] for run in runs]))
+    bounds = [sample[len(sample) * number // threads] for number in range(1, threads)]
+    cuts = [[0, *np.searchsorted(run, bounds).tolist(), len(run)] for run in runs]
+    ends = np.cumsum([0, *(sum(cut[number + 1] - cut[number] for cut in cuts) for number in range(threads))])
+    whole = np.empty(count, np.uint64)
+
+    def merge(number: int) -> None:
+        part = whole[ends[number] : ends[number + 1]]
+        np.concatenate([run[cut[number] : cut[number + 1]] for run, cut in zip(runs, cuts, strict=True)], out=part)
+        part.sort(kind="stable")  # which for 64-bit integers is Timsort: it finds the runs and merges them
+
+    in_threads(merge, range(threads))
+    return whole
+
+
+def _run(packed: Packed) -> Packed:
+    """The integers sorted in place: what looks like few ordered runs is merged, which reads what is in order just once."""
+    probed = slice(0, len(packed) - 1, max(1, len(packed) // _SAMPLE))
+    in_runs = bool(np.all(packed[1:][probed] >= packed[probed]))
+    packed.sort(kind="stable" if in_runs else "quicksort")
     return packed
 
 
-def _sorted(packed: Packed) -> Packed:
-    """The integers sorted: the ranges between quantiles of a sample in a thread each."""
-    threads = os.cpu_count() or 1
-    if len(packed) < THREADED_ROWS or threads == 1:
-        packed.sort()
-        return packed
-    sample = np.sort(packed[:: max(1, len(packed) // _SAMPLE)])
-    parts: list[Packed] = []
-    for number in range(1, threads):
-        below = packed < sample[len(sample) * number // threads]
-        parts.append(packed[below])
-        packed = packed[~below]
-    parts.append(packed)
-    in_threads(lambda part: part.sort(), parts)
-    return np.concatenate(parts)
-
-
-def _exactly(rows: Ints, packed: Packed, groups: Ints, times: Ints, ties: Callable[[Ints], Sequence[Ints]] | None) -> None:
-    """Put rows with equal `packed` (group and coarse time) in their exact order, in place."""
-    same = packed[1:] == packed[:-1]
+def _exactly(rows: Ints, same: Bools, groups: Ints, times: Ints, ties: Callable[[Ints], Sequence[Ints]] | None) -> None:
+    """Put rows that are the `same` as the one before in group and coarse time in their exact order, in place."""
     if not same.any():
         return
-    among = np.zeros(len(rows), bool)
-    among[1:] |= same
-    among[:-1] |= same
+    among = same.copy()
+    among[:-1] |= same[1:]
     places = np.flatnonzero(among)
     unsure = np.sort(rows[places])  # what is equal in all keys keeps the order of rows
     decided = () if ties is None else tuple(reversed(ties(unsure)))
@@ -104,7 +121,7 @@ class Groups:
     def __init__(self, group: Ints, at: Ints) -> None:
         self._at = at
         count = int(group[-1]) + 1 if len(group) else 0
-        self._starts = np.searchsorted(group, np.arange(count + 1))
+        self._starts = np.searchsorted(group, np.arange(count + 1, dtype=group.dtype))  # of its type, else all of it is converted
 
     def first(self, groups: Ints) -> Ints:
         """The first row of each group, 0 for one that is not there."""
@@ -113,7 +130,16 @@ class Groups:
         return np.where(known, self._starts[np.where(known, groups, 0)], 0)
 
     def last(self, groups: Ints, times: Ints) -> Ints:
-        """The last row of each group at or before each time, -1 for none. A binary search of all at once."""
+        """The last row of each group at or before each time, -1 for none: binary searches of a block of them at once."""
+        found = np.empty(len(groups), np.int64)
+
+        def search(part: slice) -> None:
+            found[part] = self._last(groups[part], times[part])
+
+        in_threads(search, blocks(len(groups)))
+        return found
+
+    def _last(self, groups: Ints, times: Ints) -> Ints:
         count = len(self._starts) - 1
         known = (groups >= 0) & (groups < count)
         if not count:

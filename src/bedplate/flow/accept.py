@@ -17,6 +17,7 @@ from bedplate.core.loading import load
 from bedplate.core.record import RunRecord
 from bedplate.core.run import Finish
 from bedplate.core.versions import Output, Version
+from bedplate.flow.deciding import signed
 from bedplate.flow.facts import location_of
 from bedplate.flow.tables import SERIES
 from bedplate.flow.workspace import Workspace
@@ -68,6 +69,8 @@ def finished(workspace: Workspace, run: RunRecord, command: Finish, findings: Fi
     if missing:
         said = findings.failure.get("message", "write it, or take it out of `outputs`")
         return [_end(run, end, f"it ended well, but did not write what it declared: {', '.join(missing)} ({said})")]
+    if findings.failure.get("refused"):
+        return [_end(run, end, f"it ended well, but its model is none: {findings.failure['message']}")]
     drafts, refs = _versions(workspace, run, findings.outputs)
     if findings.evaluation is not None:
         moved = _decided(workspace, run, findings.evaluation)
@@ -101,7 +104,7 @@ def _versions(workspace: Workspace, run: RunRecord, outputs: list[Output]) -> tu
     drafts, refs = [], []
     for output in outputs:
         known = workspace.records.same_content(output.name, output.digest)
-        if known is not None and location_of(workspace, known).exists():
+        if known is not None and known.ref not in workspace.records.removed and location_of(workspace, known).exists():
             refs.append(known.ref)
             continue
         number = max((version.number for version in workspace.records.versions.get(output.name, [])), default=0) + 1
@@ -117,9 +120,12 @@ def _decided(workspace: Workspace, run: RunRecord, evaluation: Mapping[str, Any]
     present = workspace.records.alias(model, alias)
     if (f"{model}@{present}" if present else None) != evaluation["production"]:
         return None
-    drafts = [Draft("evaluation.recorded", model, {**evaluation, "run": run.id}, key=f"{run.id}/evaluation")]
-    number = int(evaluation["candidate"].rpartition("@")[2])
-    if evaluation["decision"]["promoted"] and number != present:
-        decision = {"by": "gate", "run": run.id, **evaluation["decision"]}
-        drafts.append(Draft("alias.moved", model, {"alias": alias, "version": number, "decision": decision}, key=f"{run.id}/alias"))
+    candidate = workspace.records.version(evaluation["candidate"])
+    known = storable(evaluation)
+    decision = signed(workspace, candidate, alias, {"by": "gate", "run": run.id, **known["decision"]}, known)
+    recorded = {**known, "decision": decision, "run": run.id}
+    drafts = [Draft("evaluation.recorded", model, recorded, key=f"{run.id}/evaluation")]
+    if decision["promoted"] and candidate.number != present:
+        moved = {"alias": alias, "version": candidate.number, "decision": decision}
+        drafts.append(Draft("alias.moved", model, moved, key=f"{run.id}/alias"))
     return drafts

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bedplate.core.atomic import write_json
-from bedplate.core.digest import digest, digest_bytes, digest_files
+from bedplate.core.digest import digest, digest_bytes, digest_file, digest_files
 from bedplate.core.errors import SpecError
 
 
@@ -109,7 +109,8 @@ def snapshot(root: Path, store: Path, code: Closure) -> dict[str, Any]:
     `commit` is that of the git work tree around the project, `dirty` the digest of its uncommitted diff, which is kept beside.
     """
     target = store / code.digest
-    facts = {"snapshot": code.digest, "files": list(code.files), **_git(root, store)}
+    digests = {name: digest_file(root / name) for name in code.files}
+    facts = {"snapshot": code.digest, "files": list(code.files), "digests": digests, **_git(root, store)}
     if not target.exists():
         beside = store / f".{code.digest}.{digest([str(target), id(facts)])[:8]}.tmp"
         beside.mkdir(parents=True)

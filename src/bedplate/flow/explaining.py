@@ -5,12 +5,14 @@ Does not know: how the explanation is shown.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from bedplate.core.clock import human_duration, iso
 from bedplate.core.errors import NotFound, nearest
 from bedplate.core.record import AttemptRecord, RunRecord
 from bedplate.core.run import POLICIES
+from bedplate.core.spec import MeshAxes
 from bedplate.flow.facts import run_is_alive
 from bedplate.flow.goodput import goodput
 from bedplate.flow.planner import plan
@@ -54,6 +56,9 @@ def _fingerprint_of(workspace: Workspace, name: str) -> str:
 
 def _run(workspace: Workspace, run: RunRecord) -> dict[str, Any]:
     told: dict[str, Any] = {"run": f"{run.id} {run.status}", "why it ran": run.made["why"]}
+    mesh = meshed(run.made.get("spec", {}))
+    if mesh is not None:
+        told["mesh"] = mesh
     for attempt in run.attempts:
         lasted = human_duration((attempt.ended_at_s or workspace.clock.now()) - attempt.started_at_s)
         text = f"{attempt.status} on {attempt.engine} after {lasted} from {iso(attempt.started_at_s)}"
@@ -78,6 +83,17 @@ def _run(workspace: Workspace, run: RunRecord) -> dict[str, Any]:
         told["goodput"] = ledger
     told["logs"] = f"bedplate logs {run.id}"
     return told
+
+
+def meshed(spec: Mapping[str, Any]) -> str | None:
+    """The mesh of a run and, where the planner chose it, why; None for one that has none."""
+    mesh, chosen = spec.get("mesh"), spec.get("planned")
+    if not mesh:
+        return None
+    named = [(name, mesh.get(name)) for name in MeshAxes.model_fields]
+    unusual = {name: size for name, size in named if size not in (None, 1, "1F1B")} or {"data": 1}
+    axes = ", ".join(f"{name} {size}" for name, size in unusual.items())
+    return axes if chosen is None else "; ".join([f"{axes}, chosen by the planner", *chosen["why"]])
 
 
 def _in_place(attempt: AttemptRecord) -> dict[str, str]:

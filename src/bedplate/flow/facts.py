@@ -29,6 +29,8 @@ from bedplate.flow.workspace import Workspace
 from bedplate.hardware.inventory import inventory
 from bedplate.train.checkpoints.interval import Rates
 
+FOLDER = "dir://"
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -104,6 +106,8 @@ def _made(workspace: Workspace, records: Records, step: str) -> Iterable[Made]:
 
 def is_present(workspace: Workspace, version: Version) -> bool:
     """Whether a version's bytes are there. A declared file is the user's to overwrite, so it must still have that content."""
+    if version.ref in workspace.records.removed:
+        return False
     place = location_of(workspace, version)
     if version.kind != "file":
         return place.exists()
@@ -141,6 +145,8 @@ def source_position(workspace: Workspace, source: str) -> str:
             )
         log = Log(folder, workspace.clock)
         return digest([log.identity, sorted(log.end_offsets().items())])
+    if source.startswith(FOLDER):
+        return _folder_digest(workspace, source.removeprefix(FOLDER))
     path = workspace.project.root / source
     if not path.is_file() and is_pattern(path):
         return _pattern_digest(path, source, workspace.state / "digests.json")
@@ -161,6 +167,16 @@ def _pattern_digest(pattern: Path, source: str, memory: Path) -> str:
         raise DataError("no file matches the source", value=source, fix="put files there, or correct `source:`")
     stamps = digest([[name, *_stamp(base / name)] for name in names])
     return _remembered(pattern, stamps, memory, lambda: digest_files(base, names))
+
+
+def _folder_digest(workspace: Workspace, name: str) -> str:
+    """What stands for the files of a folder, one of the project's or any other. Raises DataError for none."""
+    folder = workspace.project.root / name
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    if not names:
+        raise DataError("the folder of the model is missing or empty", value=str(folder), fix="correct `from:`")
+    stamps = digest([[each, *_stamp(folder / each)] for each in names])
+    return _remembered(folder, stamps, workspace.state / "digests.json", lambda: digest_files(folder, names))
 
 
 def _stamp(path: Path) -> list[int]:

@@ -21,14 +21,18 @@ from bedplate.core.errors import BedplateError
 from bedplate.core.event import Draft
 from bedplate.core.plan import PlannedStep, Step
 from bedplate.core.record import RunRecord
-from bedplate.core.spec import Job, MeshAxes
+from bedplate.core.spec import Job, MeshAxes, Promote
 from bedplate.core.versions import Version
 from bedplate.flow.closure import snapshot
-from bedplate.flow.facts import Facts, Made, location_of
+from bedplate.flow.deciding import admitted
+from bedplate.flow.facts import Facts, Made, is_present, location_of
 from bedplate.flow.intervals import checkpoint_settings
 from bedplate.flow.meshing import chosen_mesh
 from bedplate.flow.stale import components
 from bedplate.flow.workspace import Workspace
+from bedplate.models.gate import to_compare
+
+ENVIRONMENTS = "environments"
 
 
 def run_created(workspace: Workspace, launch: str, planned: PlannedStep, outputs: Mapping[str, Made], facts: Facts) -> Draft:
@@ -48,7 +52,12 @@ def run_created(workspace: Workspace, launch: str, planned: PlannedStep, outputs
         "fingerprint": planned.fingerprint,
         "components": components(step, facts, {need: _given(step, need, outputs, facts) for need in step.needs}),
         "why": planned.why,
-        "spec": {**step.spec, **_job_settings(job, planned, facts), **_checkpoint_settings(job, planned, facts)},
+        "spec": {
+            **step.spec,
+            **_job_settings(job, planned, facts),
+            **_checkpoint_settings(job, planned, facts),
+            **_packaging(workspace, step, facts),
+        },
         "inputs": {name: version.ref for name, version in inputs.items()},
         "code": snapshot(workspace.project.root, workspace.code_store, code) if code else None,
         "environment": environment(workspace.state / "environment.json"),
@@ -63,23 +72,55 @@ def run_created(workspace: Workspace, launch: str, planned: PlannedStep, outputs
     return Draft("run.created", f"{step.name}-{number}", payload, key=f"created/{step.name}-{number}")
 
 
+def waivers(workspace: Workspace, step: Step, created: Draft) -> list[Draft]:
+    """What is recorded beside the start of an endpoint whose model has no decision that holds, where that is allowed.
+
+    Raises EvidenceError where it is not.
+    """
+    if step.kind != "endpoint":
+        return []
+    version = workspace.records.version(created.payload["inputs"][step.spec["model"]])
+    return admitted(workspace, step.name, version, step.spec["alias"])
+
+
 def _given(step: Step, need: str, outputs: Mapping[str, Made], facts: Facts) -> Mapping[str, Version]:
-    if step.kind == "endpoint" and need == step.spec["model"]:
-        return {need: facts.aliased[need]} if need in facts.aliased else {}
-    return outputs[need].outputs
+    if need in facts.aliased:
+        return {need: facts.aliased[need]}
+    return {} if step.kind == "endpoint" and need == step.spec["model"] else outputs[need].outputs
 
 
 def _inputs(workspace: Workspace, step: Step, outputs: Mapping[str, Made], facts: Facts) -> dict[str, Version]:
     given = {name: version for need in step.needs for name, version in _given(step, need, outputs, facts).items()}
     inputs = {name: version for name, version in given.items() if not step.reads or name in step.reads}
-    if step.kind == "endpoint" and step.spec["model"] not in inputs:
-        model = step.spec["model"]
+    model = step.spec["model"] if step.kind == "endpoint" else step.spec.get("base")
+    if model is not None and model not in inputs:
+        alias = step.spec.get("alias", "its alias")
         decision = workspace.records.evaluations.get(model, {}).get("decision", {})
         fix = f"see `bedplate explain {model}`, or `bedplate promote {model}@N --reason ...`"
-        raise BedplateError(f"no version of {model!r} is in {step.spec['alias']}: the gate held it", value=decision.get("why"), fix=fix)
+        raise BedplateError(f"no version of {model!r} is in {alias}: the gate held it", value=decision.get("why"), fix=fix)
     if step.kind == "gate" and step.name in facts.aliased:
         inputs["production"] = facts.aliased[step.name]
+        inputs |= _trained_on(workspace, step, facts.aliased[step.name])
     return inputs
+
+
+def _trained_on(workspace: Workspace, step: Step, production: Version) -> dict[str, Version]:
+    """The training set of production, for rules that name a drift; nothing when no run of ours trained it."""
+    if not to_compare(Promote.model_validate(step.spec["promote"])):
+        return {}
+    run = workspace.records.runs.get(production.run)
+    refs = [ref for name, ref in run.made.get("inputs", {}).items() if name.endswith(".inputs")] if run is not None else []
+    versions = [version for version in map(workspace.records.version, refs) if is_present(workspace, version)]
+    return {"production.inputs": versions[0]} if versions else {}
+
+
+def _packaging(workspace: Workspace, step: Step, facts: Facts) -> dict[str, Any]:
+    """What a step that may make a model is told: which files somebody vouched for, and the packages that its code imports."""
+    if step.kind not in ("job", "train", "model"):
+        return {}
+    trusted, code = sorted(workspace.records.trusted), facts.code.get(step.name)
+    packages = {"packages": dict(code.packages)} if code and step.spec.get("command") else {}
+    return {**({"trusted": trusted} if trusted else {}), **packages}
 
 
 def _job_settings(job: Job | None, planned: PlannedStep, facts: Facts) -> dict[str, Any]:
@@ -99,10 +140,11 @@ def _checkpoint_settings(job: Job | None, planned: PlannedStep, facts: Facts) ->
 
 def _mesh_settings(job: Job, planned: PlannedStep, facts: Facts) -> dict[str, Any]:
     """How the model is computed. Without a mesh of its own a job is pure data parallel; with `auto` the planner chooses."""
-    choice = chosen_mesh(job, planned, facts.pools)
-    mesh = job.mesh.model_dump(exclude_none=True) if isinstance(job.mesh, MeshAxes) else dict(choice.mesh) if choice else None
+    choice = chosen_mesh(job, planned, facts.pools, facts.rates.get(planned.step.name))
+    mesh = dict(choice.mesh) if choice else job.mesh.model_dump(exclude_none=True) if isinstance(job.mesh, MeshAxes) else None
     named = ("precision", "accumulate", "activation_checkpointing", "compile")
-    return {**({"mesh": mesh} if mesh else {}), **{name: getattr(job, name) for name in named}}
+    told = {"planned": choice.to_json()} if choice else {}
+    return {**({"mesh": mesh} if mesh else {}), **told, **{name: getattr(job, name) for name in named}}
 
 
 def _recovery_settings(job: Job) -> dict[str, Any]:
@@ -126,13 +168,14 @@ def environment(memory: Path) -> dict[str, Any]:
     """The Python environment of this process: interpreter, platform, and the digest of all installed distributions.
 
     Reading every distribution takes 0.1 s, so the result is remembered in the file `memory` until the modification time of a folder on the
-    import path changes, as every installation does to it.
+    import path changes, as every installation does to it. The list itself is kept beside it, by its digest.
     """
     folders = [[entry, Path(entry).stat().st_mtime_ns] for entry in sys.path if Path(entry).is_dir()]
     known = json.loads(memory.read_text()) if memory.exists() else {}
     if known.get("folders") != folders:
         packages = sorted({f"{found.name}=={found.version}" for found in importlib.metadata.distributions()})
         known = {"folders": folders, "packages": len(packages), "lock": digest(packages)}
+        write_json(memory.parent / ENVIRONMENTS / f"{known['lock']}.json", packages)  # so that a replay can name what changed
         write_json(memory, known)
     return {"python": platform.python_version(), "platform": platform.platform(), "packages": known["packages"], "lock": known["lock"]}
 
@@ -185,4 +228,5 @@ def make_attempt(workspace: Workspace, run: RunRecord, token: int, checkpoint: M
         checkpoint=checkpoint,
         max_time_s=made["spec"].get("max_time_s"),
         restart=run.kind == "endpoint",
+        excluded=run.state.excluded,
     )

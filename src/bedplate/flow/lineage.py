@@ -7,6 +7,8 @@ Does not know: how a tree is shown.
 
 from __future__ import annotations
 
+from itertools import chain, islice
+
 from bedplate.core.errors import NotFound, nearest
 from bedplate.core.lineage import Node, Tracer, trace, trace_run
 from bedplate.core.record import Records
@@ -14,18 +16,21 @@ from bedplate.core.versions import Version
 from bedplate.flow.answers import find_answer
 from bedplate.flow.workspace import Workspace
 
+COMPARED = 2_000  # names among which one that was mistyped is looked for
+
 
 def lineage(workspace: Workspace, name: str) -> Node:
     """The tree behind `name`. Raises NotFound when nothing has it."""
     records = workspace.records
     if "@" in name or name in records.versions:
         return trace(records, records.version(name))
-    if name in records.runs or records.of_step(name):
-        return trace_run(records, records.run(name))
+    run = records.runs.get(name) or records.newest(name)
+    if run is not None:
+        return trace_run(records, run)
     try:
         return _answer(workspace, name)
     except NotFound as error:
-        near = nearest(name, [*records.versions, *records.runs])
+        near = nearest(name, islice(chain(records.versions, records.runs), COMPARED))
         raise NotFound(error.what, value=name, fix=f"{error.fix}; {near}") from error
 
 
@@ -53,11 +58,11 @@ def _endpoint(records: Records, run: str, tracer: Tracer) -> Node:
 
 
 def _decision(records: Records, version: Version) -> Node | None:
-    for (name, alias), moves in records.aliases.items():
-        move = next((move for move in reversed(moves) if name == version.name and move.version == version.number), None)
+    for alias, moves in records.moves(version.name).items():
+        move = next((move for move in reversed(moves) if move.version == version.number), None)
         if move is not None:
             facts = {"by": move.decision["by"], "why": move.decision.get("why", "")}
-            evaluation = records.evaluations.get(name, {})
+            evaluation = records.evaluations.get(version.name, {})
             if evaluation.get("candidate") == version.ref:
                 facts |= {"metrics": evaluation["metrics"], "pinned set": evaluation["pinned_set"]}
             return Node(f"decision {version.ref} -> {alias}", facts)

@@ -29,7 +29,7 @@ from bedplate.core.run import Command, Finish, Start, advance, pending_command
 from bedplate.core.spec import Resources
 from bedplate.flow.accept import Findings, finished, storable
 from bedplate.flow.facts import Facts, Made, gather
-from bedplate.flow.launching import make_attempt, run_created
+from bedplate.flow.launching import make_attempt, run_created, waivers
 from bedplate.flow.planner import plan_steps, steps_for
 from bedplate.flow.tables import LAUNCHERS, SERIES, SIGNING
 from bedplate.flow.workspace import Workspace
@@ -280,7 +280,8 @@ class Loop:
                 return
             if fits(running, planned.step.resources, facts.pools[0]):
                 seq = self.workspace.records.seq
-                self._append(run_created(workspace, launch.id, planned, made, facts), after=seq)
+                created = run_created(workspace, launch.id, planned, made, facts)
+                self._append(*waivers(workspace, planned.step, created), created, after=seq)
                 running.append(planned.step.resources)
 
     def _retire(self, plan: Plan) -> bool:

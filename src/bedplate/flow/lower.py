@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from bedplate.core.errors import NotFound, nearest
+from bedplate.core.errors import NotFound, SpecError, nearest
 from bedplate.core.plan import Step
-from bedplate.core.spec import Dataset, Feature, ImageInputs, Inputs, Job, ProjectSpec, TextInputs
+from bedplate.core.spec import Dataset, Feature, ImageInputs, Imported, Inputs, Job, ProjectSpec, TextInputs
+from bedplate.models.gate import to_measure
 
 FORMATS: Mapping[str, int] = {  # raised when the meaning of a step's output changes, so that old outputs are made anew
     "job": 1,
@@ -23,6 +24,7 @@ FORMATS: Mapping[str, int] = {  # raised when the meaning of a step's output cha
     "feature": 2,  # views hold events in order, for what is no difference of sums
     "training_set": 1,
     "train": 1,
+    "model": 1,
     "gate": 1,
     "online": 2,  # rows and views are packed by entity, from cuts
     "endpoint": 1,
@@ -31,9 +33,10 @@ STORED = ("source", "key", "columns")  # the fields of a dataset on which its st
 
 
 def lower(spec: ProjectSpec) -> tuple[Step, ...]:
-    """All steps of a project, each after what it needs."""
+    """All steps of a project, each after what it needs. Raises SpecError for jobs that start from one another's models."""
     writers = {output: name for name, job in spec.jobs.items() for output in job.outputs}
     steps = [
+        *(_model(name, model) for name, model in spec.imported.items()),
         *(_job(name, job) for name, job in spec.jobs.items() if job.inputs is None),
         *(_ingest(name, dataset, writers) for name, dataset in spec.datasets.items()),
         *(_feature(name, feature, spec) for name, feature in spec.stored(spec.features).items()),
@@ -41,10 +44,21 @@ def lower(spec: ProjectSpec) -> tuple[Step, ...]:
     for name, job in spec.jobs.items():
         if job.inputs is not None:
             steps += [_training_set(name, job, spec), _train(name, job, spec)]
-    steps += [_gate(name, spec) for name in spec.models]
+    steps += [_gate(name, spec) for name in spec.trained]
     for name in spec.endpoints:
         steps += [_online(name, spec), _endpoint(name, spec)]
-    return tuple(steps)
+    return _ordered(steps)
+
+
+def _ordered(steps: Iterable[Step]) -> tuple[Step, ...]:
+    """The steps as they are, but each after what it needs: a job may start from a model that another one trains."""
+    left, placed = {step.name: step for step in steps}, dict[str, Step]()
+    while left:
+        ready = next((step for step in left.values() if not any(need in left for need in step.needs)), None)
+        if ready is None:
+            raise SpecError("jobs start from one another's models", value=", ".join(left), fix="take one `base` away")
+        placed[ready.name] = left.pop(ready.name)
+    return tuple(placed.values())
 
 
 def select(steps: Iterable[Step], targets: Iterable[str]) -> tuple[Step, ...]:
@@ -67,7 +81,7 @@ def _step_spec(kind: str, **values: Any) -> dict[str, Any]:
 
 
 def _dataset(dataset: Dataset) -> dict[str, Any]:
-    return dataset.model_dump(mode="json")
+    return dataset.model_dump(mode="json", exclude={"subject", "license", "residency"})
 
 
 def _entry_files(job: Job) -> tuple[str, ...]:
@@ -83,7 +97,23 @@ def _numbers(job: Job) -> dict[str, Any]:
 
 def _job(name: str, job: Job) -> Step:
     spec = _step_spec("job", function=job.function, command=job.command, params=job.params, outputs=list(job.outputs), **_numbers(job))
-    return Step(name, "job", (), spec, _entry_files(job), job.code, resources=job.resources)
+    return Step(name, "job", _base(job), {**spec, **_based(job)}, _entry_files(job), job.code, resources=job.resources)
+
+
+def _model(name: str, model: Imported) -> Step:
+    """A model from elsewhere. A folder is a source, watched for change; what lies at an address is taken to stay."""
+    values = _step_spec("model", **model.model_dump(mode="json", by_alias=True))
+    sources = (model.from_,) if model.from_.startswith("dir://") else ()
+    return Step(name, "model", (), values, sources=sources)
+
+
+def _base(job: Job) -> tuple[str, ...]:
+    return (job.base,) if job.base is not None else ()
+
+
+def _based(job: Job) -> dict[str, Any]:
+    """What a step is told of the model that it starts from; nothing where there is none."""
+    return {"base": job.base} if job.base is not None else {}
 
 
 def _ingest(name: str, dataset: Dataset, writers: Mapping[str, str]) -> Step:
@@ -146,25 +176,29 @@ def _samples(name: str, job: Job, spec: ProjectSpec) -> Step:
 
 
 def _train(name: str, job: Job, spec: ProjectSpec) -> Step:
-    model = next((model for model, declared in spec.models.items() if declared.from_ == name), name)
+    model = next((model for model, declared in spec.trained.items() if declared.from_ == name), name)
     outputs = list(job.outputs)
     values = _step_spec(
         "train", function=job.function, command=job.command, params=job.params, model=model, outputs=outputs, **_numbers(job)
     )
-    return Step(name, "train", (f"{name}.inputs",), values, _entry_files(job), job.code, resources=job.resources)
+    needs = (f"{name}.inputs", *_base(job))
+    return Step(name, "train", needs, {**values, **_based(job)}, _entry_files(job), job.code, resources=job.resources)
 
 
 def _gate(name: str, spec: ProjectSpec) -> Step:
-    model = spec.models[name]
+    model = spec.trained[name]
     job = spec.jobs[model.from_]
-    values = _step_spec("gate", evaluate=model.evaluate, promote=model.promote.model_dump(mode="json"), model=name)
-    entries = (model.evaluate.partition(":")[0],)
+    promote = model.promote.model_dump(mode="json", exclude=set() if model.promote.approvals else {"approvals"})
+    timed = bool(to_measure(model.promote) - {"size_bytes"})
+    values = _step_spec("gate", evaluate=model.evaluate, promote=promote, model=name, **({"predict": model.predict} if timed else {}))
+    files = (model.evaluate, *((model.predict,) if timed else ()))
+    entries = tuple(dict.fromkeys(entry.partition(":")[0] for entry in files))
     return Step(name, "gate", (model.from_, f"{model.from_}.inputs"), values, entries, job.code)
 
 
 def _serving(endpoint: str, spec: ProjectSpec) -> tuple[str, Job]:
     model = spec.endpoints[endpoint].model.partition("@")[0]
-    return model, spec.jobs[spec.models[model].from_]
+    return model, spec.jobs[spec.trained[model].from_]
 
 
 def _online(endpoint: str, spec: ProjectSpec) -> Step:
@@ -184,7 +218,7 @@ def _online(endpoint: str, spec: ProjectSpec) -> Step:
 def _endpoint(name: str, spec: ProjectSpec) -> Step:
     model, job = _serving(name, spec)
     assert isinstance(job.inputs, Inputs)
-    declared = spec.models[model]
+    declared = spec.trained[model]
     values = _step_spec(
         "endpoint",
         model=model,

@@ -1,4 +1,5 @@
-"""The mesh pass: for a job with `mesh: auto`, the mesh that the planner of `train` chooses on the devices where the job would run.
+"""The mesh pass: for a job with `mesh: auto`, or with an axis that is `auto`, what the planner of `train` chooses on the devices where the
+job would run.
 
 Does not know: how a mesh is judged (`train.planner`), or what a device is measured to do.
 """
@@ -8,47 +9,71 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from bedplate.core.clock import duration_s
 from bedplate.core.device import Device
 from bedplate.core.plan import Plan, PlannedStep
 from bedplate.core.pool import Pool
-from bedplate.core.spec import Architecture, Job
+from bedplate.core.spec import Architecture, Job, MeshAxes
 from bedplate.hardware.catalog.reader import device, matching
-from bedplate.train.planner.choose import Choice, choose_mesh
+from bedplate.train.checkpoints.interval import Rates, best_interval_s, rates
+from bedplate.train.planner.choose import Choice, Code, choose_mesh
 from bedplate.train.planner.layout import Work
 from bedplate.train.planner.shape import Shape
 
 
-def mesh_pass(plan: Plan, jobs: Mapping[str, Job], pools: Sequence[Pool]) -> Plan:
-    """The plan with a mesh for each step whose job says `mesh: auto`. Raises JobError where none fits. Pure."""
-    return replace(plan, steps=tuple(_meshed(planned, jobs.get(planned.step.name), pools) for planned in plan.steps))
+def mesh_pass(plan: Plan, jobs: Mapping[str, Job], pools: Sequence[Pool], known: Mapping[str, Rates] | None = None) -> Plan:
+    """The plan with a mesh for each step whose job leaves some of it to the planner. Raises JobError where none fits. Pure.
+
+    `known` are failures and stalls by step, for what checkpoints cost where their interval is `auto`.
+    """
+    return replace(plan, steps=tuple(_meshed(planned, jobs.get(planned.step.name), pools, known or {}) for planned in plan.steps))
 
 
-def chosen_mesh(job: Job, planned: PlannedStep, pools: Sequence[Pool]) -> Choice | None:
-    """The choice for a job that leaves it to the planner; None for any other."""
-    if job.mesh != "auto" or planned.placement is None:
+def chosen_mesh(job: Job, planned: PlannedStep, pools: Sequence[Pool], known: Rates | None = None) -> Choice | None:
+    """The choice for a job with `mesh: auto`, or with an axis that is `auto`; None for any other."""
+    axes = job.mesh if isinstance(job.mesh, MeshAxes) else None
+    if planned.placement is None or (job.mesh != "auto" if axes is None else not axes.planned):
         return None
+    workers, code = planned.placement.world_size, _code(job)
     least, most = job.resources.worker_range()
     if least != most:
-        return Choice({}, (f"with {least} to {most} workers every worker has a copy of the model: their number may change",), None)
-    work = None if job.architecture is None else _work(job.architecture, job)
-    runs = job.architecture.axes if job.architecture is not None else ("data",)
-    recompute = "full" if job.activation_checkpointing else "none"
-    device_ = _device(job, planned, pools)
-    return choose_mesh(work, planned.placement.world_size, device_, runs, recompute=recompute, accumulate=job.accumulate)
+        rest = {axis: size for axis, size in code.settled.items() if size > 1 and axis != "data"} if axes is not None else {}
+        return Choice(rest, (f"with {least} to {most} workers `data` takes what the other axes leave: their number may change",), None)
+    work = None if job.architecture is None else _work(job.architecture, job, workers, known)
+    return choose_mesh(work, workers, _device(job, planned, pools), code)
 
 
-def _meshed(planned: PlannedStep, job: Job | None, pools: Sequence[Pool]) -> PlannedStep:
-    choice = chosen_mesh(job, planned, pools) if job is not None else None
+def _meshed(planned: PlannedStep, job: Job | None, pools: Sequence[Pool], known: Mapping[str, Rates]) -> PlannedStep:
+    choice = chosen_mesh(job, planned, pools, known.get(planned.step.name)) if job is not None else None
     return planned if choice is None else replace(planned, training=choice.to_json())
 
 
-def _work(architecture: Architecture, job: Job) -> Work:
+def _code(job: Job) -> Code:
+    """What the job's code runs: with `mesh: auto` what `architecture` says, else every axis that the mesh names."""
+    recompute = "full" if job.activation_checkpointing else "none"
+    if not isinstance(job.mesh, MeshAxes):
+        return Code(job.architecture.axes if job.architecture is not None else ("data",), recompute, job.accumulate)
+    settled = job.mesh.settled
+    runs = ("data", *job.mesh.planned, *(axis for axis, size in settled.items() if size > 1))
+    return Code(runs, recompute, job.accumulate, settled, job.mesh.schedule, job.mesh.micro_batches)
+
+
+def _work(architecture: Architecture, job: Job, workers: int, known: Rates | None) -> Work:
     kv_heads = architecture.kv_heads or architecture.heads
     ffn = architecture.ffn or 4 * architecture.hidden
     given = architecture.model_dump(include={"layers", "hidden", "heads", "vocab", "gated", "tied"})
     shape = Shape(name="the model", kv_heads=kv_heads, ffn=ffn, **given)
-    kernels = "compiled" if job.compile else "eager"
-    return Work(shape, architecture.sequence, architecture.batch, precision=job.precision, kernels=kernels)  # type: ignore[arg-type]  # both are literals there
+    work = Work(shape, architecture.sequence, architecture.batch, precision=job.precision)
+    return replace(work, kernels="compiled" if job.compile else "eager", checkpoint_every_s=_checkpoint_every_s(job, workers, known))
+
+
+def _checkpoint_every_s(job: Job, workers: int, known: Rates | None) -> float:
+    """The interval that the run will begin with: the declared one, or for `auto` that of Young and Daly from what the ledger knows."""
+    every = job.checkpoint.every
+    if every != "auto":
+        return duration_s(every)
+    found = known or rates(0, 0.0, [])
+    return best_interval_s(found.stall_s, found.mtbf_s / workers)
 
 
 def _device(job: Job, planned: PlannedStep, pools: Sequence[Pool]) -> Device:

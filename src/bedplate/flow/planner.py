@@ -23,7 +23,7 @@ from bedplate.models.gate import check_expressions
 
 def steps_for(spec: ProjectSpec, targets: Sequence[str]) -> tuple[Step, ...]:
     """The steps of `targets` and what they need. Raises NotFound for an unknown target and SpecError for a bad promotion rule."""
-    for model in spec.models.values():
+    for model in spec.trained.values():
         check_expressions(model.promote)
     return select(lower(spec), targets)
 
@@ -39,12 +39,12 @@ def plan(workspace: Workspace, targets: Sequence[str] = (), force: Sequence[str]
     steps = steps_for(workspace.project.spec, targets)
     facts = gather(workspace, steps)
     planned = plan_steps(workspace.project.name, targets, steps, facts, force)
-    return mesh_pass(planned, workspace.project.spec.jobs, facts.pools)
+    return mesh_pass(planned, workspace.project.spec.jobs, facts.pools, facts.rates)
 
 
 def check_run_targets(spec: ProjectSpec, targets: Sequence[str]) -> None:
     """Raises BedplateError for a target that only `up` may move: an experiment never touches an alias or an endpoint."""
     for target in targets:
-        if target in spec.models or target.partition(".")[0] in spec.endpoints:
+        if target in spec.trained or target.partition(".")[0] in spec.endpoints:
             fix = f"run the job that trains it, or `bedplate up {target}` to promote and serve"
             raise BedplateError("`run` makes data, features and jobs; models and endpoints are moved by `up`", value=target, fix=fix)

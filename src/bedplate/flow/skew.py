@@ -94,7 +94,7 @@ def skew(workspace: Workspace, endpoint: str, last: int) -> Skew:
     spec = workspace.project.spec
     if endpoint not in spec.endpoints:
         raise NotFound("no such endpoint", value=endpoint, fix=nearest(endpoint, spec.endpoints))
-    inputs = spec.jobs[spec.models[spec.endpoints[endpoint].model.partition("@")[0]].from_].inputs
+    inputs = spec.jobs[spec.trained[spec.endpoints[endpoint].model.partition("@")[0]].from_].inputs
     assert isinstance(inputs, Inputs), "an endpoint serves a model of rows"
     lake = Lake(workspace.state / "lake")
     if str(workspace.project.root) not in sys.path:

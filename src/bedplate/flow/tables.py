@@ -20,9 +20,15 @@ WORK: Mapping[str, Entry] = {
     "feature": Entry("bedplate.flow.steps.feature:work", "compute a feature view"),
     "training_set": Entry("bedplate.flow.steps.training_set:work", "join spine, label and features as of each row's time"),
     "train": Entry("bedplate.flow.steps.train:work", "train a model", "torch"),
+    "model": Entry("bedplate.flow.steps.model:work", "bring a model in that was made elsewhere"),
     "gate": Entry("bedplate.flow.steps.gate:work", "evaluate a candidate and production on one pinned set", "torch"),
     "online": Entry("bedplate.flow.steps.online:work", "build the online store of an endpoint"),
     "endpoint": Entry("bedplate.flow.steps.endpoint:work", "answer over HTTP", "torch"),
+}
+
+EXPORTS: Mapping[str, Entry] = {
+    "checkpoint": Entry("bedplate.train.checkpoints.export:export_committed", "a checkpoint as safetensors", "torch"),
+    "version": Entry("bedplate.train.checkpoints.export:export_version", "a model version as safetensors", "torch"),
 }
 
 SERIES: Mapping[str, Entry] = {"series": Entry("bedplate.models.series:SeriesStore", "the columnar store of metrics")}

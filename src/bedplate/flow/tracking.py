@@ -19,6 +19,7 @@ from bedplate.core.errors import BedplateError
 from bedplate.core.journal import JournalWriter
 from bedplate.core.settings import interpreter_first, unproxied_loopback
 from bedplate.core.versions import Output
+from bedplate.flow.steps.models import folder_output
 from bedplate.flow.steps.outputs import ARTIFACTS, artifacts, declared
 from bedplate.models.mlflow_routes import MlflowRoutes, serve_mlflow
 
@@ -42,13 +43,14 @@ def tracking(attempt: Attempt, journal: JournalWriter) -> Iterator[Mapping[str, 
     for name in attempt.spec["outputs"]:
         _report(attempt, journal, partial(declared, name=name))
     _report(attempt, journal, artifacts)
+    _report(attempt, journal, folder_output, refused=True)  # who left a model wants a version of it, or to hear why there is none
 
 
-def _report(attempt: Attempt, journal: JournalWriter, find: Callable[[Attempt], Output | None]) -> None:
+def _report(attempt: Attempt, journal: JournalWriter, find: Callable[[Attempt], Output | None], **facts: bool) -> None:
     try:
         output = find(attempt)
     except (BedplateError, OSError) as error:
-        journal.write("failure", failure="user_error", message=str(error), rank=0)
+        journal.write("failure", failure="user_error", message=str(error), rank=0, **facts)
         return
     if output is not None:
         journal.write("output", **output.to_json())

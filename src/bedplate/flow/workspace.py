@@ -16,6 +16,7 @@ from bedplate.core.clock import Clock, SystemClock
 from bedplate.core.event import Draft
 from bedplate.core.ledger import Ledger
 from bedplate.core.project import Project, load_project
+from bedplate.core.projection import follow, open_records
 from bedplate.core.record import Records
 from bedplate.core.settings import Settings, read_settings
 from bedplate.core.spec import ProjectSpec
@@ -47,8 +48,7 @@ class Workspace:
 
     def refresh(self) -> Records:
         """Fold the events that came since the last call."""
-        for event in self.ledger.read(self.records.seq):
-            self.records.apply(event)
+        follow(self.records, self.ledger)
         return self.records
 
     def with_spec(self, spec: Mapping[str, Any]) -> Workspace:
@@ -57,6 +57,7 @@ class Workspace:
 
     def close(self) -> None:
         """Release the ledger."""
+        self.records.release()
         self.ledger.close()
 
     def __enter__(self) -> Workspace:
@@ -72,19 +73,22 @@ def open_workspace(folder: Path, overrides: Mapping[str, str] | None = None, clo
     project = load_project(folder.resolve(), settings, overrides)
     ticking = clock or SystemClock()
     ledger = Ledger(project.state / "ledger.db", project.name, ticking)
-    workspace = Workspace(project, ledger, settings, ticking, Records())
-    workspace.refresh()
-    return workspace
+    return Workspace(project, ledger, settings, ticking, open_records(ledger))
 
 
 def request_launch(workspace: Workspace, mode: str, targets: tuple[str, ...], force: tuple[str, ...] = (), why: str = "") -> str:
     """Record that somebody wants `targets` (none: everything) run or brought up; returns the launch's id."""
-    launch = f"{mode}-{os.urandom(4).hex()}"
+    wanted = launch_wanted(workspace, mode, targets, force, why)
+    workspace.ledger.append([wanted])
+    workspace.refresh()
+    return wanted.subject
+
+
+def launch_wanted(workspace: Workspace, mode: str, targets: tuple[str, ...], force: tuple[str, ...] = (), why: str = "") -> Draft:
+    """The event that asks for a launch, which is its subject."""
     spec = workspace.project.spec.model_dump(mode="json", by_alias=True)
     payload = {"mode": mode, "targets": list(targets), "force": list(force), "spec": spec, "by": getpass.getuser(), "why": why}
-    workspace.ledger.append([Draft("launch.requested", launch, payload)])
-    workspace.refresh()
-    return launch
+    return Draft("launch.requested", f"{mode}-{os.urandom(4).hex()}", payload)
 
 
 def request_stop(workspace: Workspace, runs: tuple[str, ...], how: str, why: str) -> None:

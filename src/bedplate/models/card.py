@@ -24,10 +24,12 @@ def card(facts: Mapping[str, Any]) -> str:
 
     Known facts: `run`, `digest`, `created_at`, `data` (a list of {name, version, rows, role}), `rows`, `splits`, `features`, `params`,
     `metrics`, `production` (its reference), `production_metrics`, `pinned_set`, `decision` (the gate's JSON), `code` ({commit, dirty,
-    digest}), `environment`, `hardware` (mappings), `seconds` (of training). Raises KeyError without a name or number.
+    digest}), `environment`, `hardware`, `origin` (mappings), `seconds` (of training), `removed` (who, when and why).
+    Raises KeyError without a name or number.
     """
     parts = [
         f"# {_text(facts['name'])}@{_text(facts['number'])}",
+        _section("Removed", [f"{_text(facts['removed'])}."] if facts.get("removed") else []),
         _section("Origin", _origin(facts)),
         _section("Data", _data(facts)),
         _section("Features", [f"- {_text(feature)}" for feature in facts.get("features") or ()]),
@@ -50,6 +52,7 @@ def _origin(facts: Mapping[str, Any]) -> list[str]:
     values = {
         "run": facts.get("run"),
         "digest": facts.get("digest"),
+        **(facts.get("origin") or {}),
         "created": facts.get("created_at"),
         "trained for": None if seconds is None else f"{seconds:.1f} s",
         "code commit": code.get("commit"),

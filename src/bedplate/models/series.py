@@ -7,6 +7,7 @@ and names the chunks that it covers, so a kill between that and their removal ch
 
 Attempts overlap: one that restarts from a checkpoint logs some steps again. Reading gives, for each step, the points of the newest
 attempt (the highest token) that reached it; several points of that attempt at one step all stay, ordered by time.
+Points of many small runs share files, `_shared/NUMBER.parquet`, ordered by run and metric; a run's points may be in both places.
 Does not know: journals, the ledger, or which metric matters.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +43,16 @@ _COLUMNS: list[tuple[str, pyarrow.DataType]] = [
     ("value", pyarrow.float64()),
 ]
 _SCHEMA = pyarrow.schema(_COLUMNS)
+SHARED = "_shared"
+ROW_GROUP = 1 << 16
+_SHARED_COLUMNS: list[tuple[str, pyarrow.DataType]] = [
+    ("run", pyarrow.string()),
+    ("name", pyarrow.string()),
+    ("at_s", pyarrow.float64()),
+    ("step", pyarrow.int64()),
+    ("value", pyarrow.float64()),
+]
+_SHARED_SCHEMA = pyarrow.schema(_SHARED_COLUMNS)
 
 Point = tuple[int, float, int, Mapping[str, float]]
 
@@ -75,32 +86,108 @@ class SeriesStore:
         Entries come in the order of their numbers; those stored before are left out. Returns how many entries were new.
         Raises DataError for a run or writer that cannot be a file name.
         """
-        folder = self._folder(run)
-        if not _RUN.fullmatch(writer):
-            raise DataError("a writer's name cannot be a file name", value=writer, fix="use letters, digits, '_', '-' and '.'")
-        chunks = _chunks(folder)
-        stored = max((each.last for each in chunks if (each.token, each.writer) == (token, writer)), default=0)
-        stored = max(stored, _covered(folder).get(f"{token}/{writer}", 0))
+        folder, stored = self._stored(run, token, writer)
         new = [entry for entry in entries if entry[0] > stored]
         if not new:
             return 0
-        name = f"{token:06d}-{writer}-{new[0][0]:012d}-{new[-1][0]:012d}.parquet"
-        write_bytes(folder / name, _encoded(_table(token, writer, new)))
-        if len(chunks) >= COMPACT_EVERY:
+        write_bytes(folder / _chunk_name(token, writer, new[0][0], new[-1][0]), _encoded(_table(token, writer, new)))
+        if len(_chunks(folder)) > COMPACT_EVERY:
             self.compact(run)
         return len(new)
+
+    def _stored(self, run: str, token: int, writer: str) -> tuple[Path, int]:
+        """The folder of a run, and how far the journal of one writer of one attempt is stored."""
+        folder = self._folder(run)
+        if not _RUN.fullmatch(writer):
+            raise DataError("a writer's name cannot be a file name", value=writer, fix="use letters, digits, '_', '-' and '.'")
+        stored = max((each.last for each in _chunks(folder) if (each.token, each.writer) == (token, writer)), default=0)
+        return folder, max(stored, _covered(folder).get(f"{token}/{writer}", 0))
+
+    def append_columns(
+        self, run: str, token: int, writer: str, first: int, name: str | Sequence[str], at_s: Any, step: Any, value: Any
+    ) -> int:
+        """Store points given as columns: one metric's `name` or a name a point, `at_s` seconds since the epoch, `step`, `value`.
+
+        The arrays have shape [points]; `first` numbers the first point. Points that were stored before, by number, are left out.
+        Returns how many were new. Raises DataError for columns of different lengths, and for what `append` raises it for.
+        """
+        columns = {"at_s": numpy.asarray(at_s, float), "step": numpy.asarray(step, numpy.int64), "value": numpy.asarray(value, float)}
+        count = len(columns["value"])
+        lengths = {len(column) for column in columns.values()} | (set() if isinstance(name, str) else {len(name)})
+        if lengths != {count}:
+            raise DataError("columns of points have different lengths", value=sorted(lengths), fix="give one entry a point")
+        folder, stored = self._stored(run, token, writer)
+        skip = min(max(stored - first + 1, 0), count)
+        if skip == count:
+            return 0
+        new = count - skip
+        parts: list[Any] = [
+            pyarrow.repeat(pyarrow.scalar(token, pyarrow.int64()), new),
+            pyarrow.repeat(writer, new),
+            numpy.arange(first + skip, first + count, dtype=numpy.int64),
+            columns["at_s"][skip:],
+            columns["step"][skip:],
+            pyarrow.repeat(name, new) if isinstance(name, str) else pyarrow.array(list(name)[skip:], pyarrow.string()),
+            columns["value"][skip:],
+        ]
+        table = pyarrow.table(parts, schema=_SCHEMA)
+        write_bytes(folder / _chunk_name(token, writer, first + skip, first + count - 1), _encoded(table))
+        return new
+
+    def append_shared(self, number: int, points: Mapping[str, Mapping[str, Any]]) -> None:
+        """Store points of many runs as one file of that number: run -> metric -> (milliseconds since the epoch, step, value) columns.
+
+        Once more for the same number replaces that file. Runs are checked as `append` checks them.
+        """
+        columns = [(run, name, points[run][name]) for run in sorted(points) for name in sorted(points[run])]
+        for run in points:
+            self._folder(run)
+        place = numpy.repeat(numpy.arange(len(columns)), [len(column[0]) for _, _, column in columns])
+        at_ms, step, value = (numpy.concatenate([numpy.asarray(column[part]) for _, _, column in columns]) for part in range(3))
+        parts: list[Any] = [
+            pyarrow.array([run for run, _, _ in columns], pyarrow.string()).take(place),
+            pyarrow.array([name for _, name, _ in columns], pyarrow.string()).take(place),
+            at_ms / 1000.0,
+            step,
+            value,
+        ]
+        table = pyarrow.table(parts, schema=_SHARED_SCHEMA)
+        write_bytes(self._root / SHARED / f"{number:012d}.parquet", _encoded(table))
 
     def read(self, run: str, name: str) -> Series:
         """The points of one metric, ordered by step, then time; arrays of length 0 when there are none. NaN and infinities are kept."""
         table = _load(self._folder(run))
-        return _newest(table.filter(pyarrow.compute.field("name") == name))
+        own = _newest(table.filter(pyarrow.compute.field("name") == name))
+        shared = self._shared(run, name)
+        if shared.num_rows == 0:
+            return own
+        step, at_s, value = (numpy.concatenate([getattr(own, each), shared.column(each).to_numpy()]) for each in ("step", "at_s", "value"))
+        order = numpy.lexsort((at_s, step))
+        return Series(step[order], at_s[order], value[order])
 
     def names(self, run: str) -> tuple[str, ...]:
         """The metrics of a run, sorted."""
-        return _names(_load(self._folder(run)))
+        return tuple(sorted({*_names(_load(self._folder(run))), *_names(self._shared(run))}))
+
+    def _shared(self, run: str, name: str | None = None) -> pyarrow.Table:
+        """What the shared files have of a run. Their row groups are ordered, so few are read."""
+        wanted = pyarrow.compute.field("run") == run
+        if name is not None:
+            wanted = wanted & (pyarrow.compute.field("name") == name)
+        tables = [
+            pyarrow.parquet.read_table(path, filters=wanted, partitioning=None) for path in sorted((self._root / SHARED).glob("*.parquet"))
+        ]
+        return pyarrow.concat_tables(tables) if tables else _SHARED_SCHEMA.empty_table()
+
+    def shared_latest(self) -> Iterator[tuple[str, str, float, int, int]]:
+        """(run, metric, value, milliseconds since the epoch, step) of every point in the shared files, to find the latest of each."""
+        for path in sorted((self._root / SHARED).glob("*.parquet")):
+            for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+                for run, name, at_s, step, value in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    yield run, name, value, round(at_s * 1000), step
 
     def last(self, run: str) -> dict[str, float]:
-        """The value of each metric at its last step."""
+        """The value of each metric at its last step, of those that attempts logged."""
         table = _load(self._folder(run))
         return {name: float(_newest(table.filter(pyarrow.compute.field("name") == name)).value[-1]) for name in _names(table)}
 
@@ -126,6 +213,10 @@ class SeriesStore:
         return self._root / run
 
 
+def _chunk_name(token: int, writer: str, first: int, last: int) -> str:
+    return f"{token:06d}-{writer}-{first:012d}-{last:012d}.parquet"
+
+
 def _table(token: int, writer: str, entries: Sequence[Point]) -> pyarrow.Table:
     rows = [(number, at_s, step, name, float(value)) for number, at_s, step, values in entries for name, value in values.items()]
     columns: list[Any] = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], [], []]
@@ -134,7 +225,7 @@ def _table(token: int, writer: str, entries: Sequence[Point]) -> pyarrow.Table:
 
 def _encoded(table: pyarrow.Table) -> bytes:
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink, compression="zstd")
+    pyarrow.parquet.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
     return bytes(sink.getvalue().to_pybytes())
 
 

@@ -1,18 +1,16 @@
 """A model version as files: weights, fitted preprocessing, signature, and a manifest by which any change is found.
 
-The manifest names the SHA-256 of each file, the libraries and the parameters; its own SHA-256 is the version's digest. Nothing here is
-ever unpickled.
+The manifest names the SHA-256 of each file, the libraries and the parameters; its own SHA-256 is the version's digest. Beside the weights
+lie the signature, an example and the locked environment. Nothing here is ever unpickled.
 Does not know: the registry, numbers of versions, or the network's code, which the user's `predict` and `evaluate` bring.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import platform
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,19 +20,26 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 
-from bedplate.core.atomic import sync, write_bytes, write_json
-from bedplate.core.digest import digest_bytes
-from bedplate.core.errors import CheckpointError, JobError
+from bedplate.core.atomic import write_bytes, write_json
+from bedplate.core.errors import JobError
+from bedplate.core.imported import environment_lock
+from bedplate.core.loading import Entry, load
+from bedplate.core.package import ENVIRONMENT_FILE, EXAMPLE_FILE, SIGNATURE_FILE, beside, open_package, read_file, seal
 from bedplate.core.protocols import Feed
+from bedplate.train.described import described, example
 from bedplate.train.preprocess import Arrays, Columns, Dictionary, Preprocessing, Signature
 
 WEIGHTS_FILE = "model.safetensors"
+ESTIMATOR_FILE = "model.skops"
 PREPROCESSING_FILE = "preprocessing.json"
-SIGNATURE_FILE = "signature.json"
 TOKENIZER_FILE = "tokenizer.json"
-MANIFEST_FILE = "manifest.json"
 
 Batch = dict[str, torch.Tensor]
+
+ESTIMATORS: Mapping[str, Entry] = {
+    "write": Entry("bedplate.train.runtimes.estimator:write", "an estimator of scikit-learn as a skops file", "sklearn"),
+    "read": Entry("bedplate.train.runtimes.estimator:read", "a skops file as an estimator of scikit-learn", "sklearn"),
+}
 
 
 def save_model(
@@ -44,34 +49,43 @@ def save_model(
 
     Returns its digest and the manifest.
     """
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    # cloned: tied weights share memory, which the format does not have
-    apart = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
-    save_file(apart, beside / WEIGHTS_FILE)
+    with beside(folder) as made:
+        # cloned: tied weights share memory, which the format does not have
+        apart = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
+        save_file(apart, made / WEIGHTS_FILE)
+        describe(made, preprocessing)
+        libraries = {"torch": str(torch.__version__), "safetensors": safetensors.__version__}
+        return seal(made, {"libraries": {**_libraries(), **libraries}, "params": dict(params)})
+
+
+def save_estimator(folder: Path, estimator: Any, preprocessing: Preprocessing, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """As `save_model`, for an estimator of scikit-learn, which is written by skops. Raises Unavailable without the extra `sklearn`."""
+    write: Callable[[Any, Path], dict[str, str]] = load(ESTIMATORS, "write", "format")
+    with beside(folder) as made:
+        libraries = write(estimator, made / ESTIMATOR_FILE)
+        describe(made, preprocessing)
+        return seal(made, {"libraries": {**_libraries(), **libraries}, "params": dict(params)})
+
+
+def is_estimator(model: object) -> bool:
+    """Whether a model is an estimator of scikit-learn, or a subclass of one; scikit-learn is not imported to tell."""
+    return any(kind.__module__.partition(".")[0] == "sklearn" for kind in type(model).__mro__) and hasattr(model, "get_params")
+
+
+def describe(folder: Path, preprocessing: Preprocessing) -> None:
+    """Write what belongs to the weights in `folder`: fitted preprocessing, signature, example, and the environment."""
     fitted = preprocessing.to_json()
     tokenizer = fitted.pop("tokenizer", None)  # in a file of its own, as other tools read it
     if tokenizer is not None:
-        write_bytes(beside / TOKENIZER_FILE, tokenizer.encode())
-    write_json(beside / PREPROCESSING_FILE, fitted)
-    write_json(beside / SIGNATURE_FILE, preprocessing.signature.to_json())
-    names = (WEIGHTS_FILE, PREPROCESSING_FILE, SIGNATURE_FILE, *([TOKENIZER_FILE] if tokenizer is not None else []))
-    libraries = {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "safetensors": safetensors.__version__,
-    }
-    files = {name: {"sha256": _sha256(beside / name), "bytes": (beside / name).stat().st_size} for name in names}
-    manifest = {"format": 1, "files": files, "libraries": libraries, "params": dict(params)}
-    data = json.dumps(manifest, indent=1, sort_keys=True).encode()
-    write_bytes(beside / MANIFEST_FILE, data)
-    sync(beside / WEIGHTS_FILE)
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
-    sync(folder.parent)
-    return digest_bytes(data), manifest
+        write_bytes(folder / TOKENIZER_FILE, tokenizer.encode())
+    write_json(folder / PREPROCESSING_FILE, fitted)
+    write_json(folder / SIGNATURE_FILE, described(preprocessing.signature))
+    write_json(folder / EXAMPLE_FILE, example(preprocessing))
+    write_json(folder / ENVIRONMENT_FILE, environment_lock())
+
+
+def _libraries() -> dict[str, str]:
+    return {"python": platform.python_version(), "numpy": np.__version__}
 
 
 class ModelVersion:
@@ -83,24 +97,41 @@ class ModelVersion:
         self._device = torch.device(device)
         self._lock = Lock()
         self._module: torch.nn.Module | None = None
-        data = _read(folder / MANIFEST_FILE)
-        if digest is not None and digest_bytes(data) != digest:
-            raise CheckpointError("a model's manifest was changed", value=str(folder / MANIFEST_FILE))
-        self._manifest: dict[str, Any] = json.loads(data)
-        for name, facts in self._manifest["files"].items():
-            if not (folder / name).is_file() or _sha256(folder / name) != facts["sha256"]:
-                raise CheckpointError("a model's file is missing or damaged", value=str(folder / name), fix="roll back, or train it again")
-        fitted = json.loads(_read(folder / PREPROCESSING_FILE))
+        self._manifest = open_package(folder, digest)
+        self._estimator: Any = None
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """What was fitted on the train split. Raises JobError for a model that came without, as foreign ones do."""
+        if PREPROCESSING_FILE not in self._manifest["files"]:
+            raise JobError("this model has no fitted preprocessing", value=str(self.folder), fix="read its files from `version.folder`")
+        fitted = json.loads(read_file(self.folder, PREPROCESSING_FILE))
         if TOKENIZER_FILE in self._manifest["files"]:
-            fitted["tokenizer"] = _read(folder / TOKENIZER_FILE).decode()
-        self.preprocessing = Preprocessing.from_json(fitted)
-        self.signature: Signature = self.preprocessing.signature
+            fitted["tokenizer"] = read_file(self.folder, TOKENIZER_FILE).decode()
+        return Preprocessing.from_json(fitted)
+
+    @property
+    def signature(self) -> Signature:
+        """What the model takes and gives. Raises as `preprocessing`."""
+        return self.preprocessing.signature
 
     @property
     def params(self) -> Mapping[str, Any]:
         """The parameters that it was trained with."""
-        params: Mapping[str, Any] = self._manifest["params"]
+        params: Mapping[str, Any] = self._manifest.get("params", {})
         return params
+
+    def estimator(self) -> Any:
+        """The estimator of scikit-learn that was saved; later calls return the same.
+
+        Raises JobError for a model that is none, or whose file names types that are not scikit-learn's, numpy's or scipy's own.
+        """
+        with self._lock:
+            if self._estimator is None:
+                if ESTIMATOR_FILE not in self._manifest["files"]:
+                    raise JobError("this model is no estimator", value=str(self.folder), fix="use `version.module(build)`")
+                self._estimator = load(ESTIMATORS, "read", "format")(self.folder / ESTIMATOR_FILE)
+            return self._estimator
 
     def module(self, build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
         """The network with its weights, in evaluation mode and without gradients. Built by `build` once; later calls return the same.
@@ -135,15 +166,3 @@ class ModelVersion:
 
     def _tensors(self, arrays: Arrays) -> Batch:
         return {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError("a model's file cannot be read", value=str(path)) from error

@@ -24,7 +24,7 @@ from bedplate.core.journal import JournalWriter
 from bedplate.core.protocols import Feed
 from bedplate.core.versions import Output
 from bedplate.train.arguments import call_arguments
-from bedplate.train.bundle import save_model
+from bedplate.train.bundle import is_estimator, save_estimator, save_model
 from bedplate.train.counters import HostCounters, RunDelay
 from bedplate.train.distributed import Group
 from bedplate.train.execution import Execution
@@ -40,9 +40,11 @@ from bedplate.train.parallel import Parallel, parallel_for
 from bedplate.train.preprocess import ColumnEncoder, Columns, Preprocessing, Signature, fit
 from bedplate.train.profiling import window_of
 from bedplate.train.recovery import Recovery
+from bedplate.train.replicas import ReplicaGroup, ReplicaLoop, replica_group
 from bedplate.train.seat import Seat
 from bedplate.train.timers import Timers
 from bedplate.train.tree import seed_everything
+from bedplate.train.validation import mean_loss
 
 PROGRESS_EVERY_S = 0.5
 FITTED_FILE = "preprocessing.json"
@@ -69,10 +71,12 @@ class RunContext:
         self._notice = notice
         self._memory = memory or Memory(Seat(group.rank, group.world_size), keeps=False)
         self._metrics = MetricBuffer(journal, group, self._memory.pending)
-        self.parallel: Parallel = parallel_for(
-            Mesh.of(attempt.spec.get("mesh"), group.world_size), group.rank, self.device, Execution.of(attempt.spec), self.seed
-        )
-        group.deal(self.parallel.mesh.batch_rank(group.rank), self.parallel.mesh.batch_ranks)
+        self._replicas = group if isinstance(group, ReplicaGroup) else None
+        self._replica_loop: ReplicaLoop | None = None
+        mesh = Mesh.of(attempt.spec.get("mesh"), group.world_size) if self._replicas is None else Mesh()
+        self.parallel: Parallel = parallel_for(mesh, group.rank, self.device, Execution.of(attempt.spec), self.seed)
+        if self._replicas is None:
+            group.deal(self.parallel.mesh.batch_rank(group.rank), self.parallel.mesh.batch_ranks)
         self.timers = Timers(counters=HostCounters(), delay=RunDelay(), event=_device_event if self.device.type == "cuda" else None)
         self._window = window_of(attempt, group.rank)
         self._exposed: ExposedCommunication | None = None
@@ -129,7 +133,11 @@ class RunContext:
         if state is None:
             return self._plain(split, epochs, batch_size)
         if self._keeper is None:
-            self._keeper = Keeper(self.attempt, self._journal, self._group, self.device)
+            alone = self._group if self._replicas is None else Group(0, 1)
+            self._keeper = Keeper(self.attempt, self._journal, alone, self.device)
+        if self._replicas is not None:
+            self._replica_loop = self._looped(self._replicas, self._keeper, Pass(split, epochs, batch_size, self.seed), state)
+            return self._replica_loop.batches()
         loop = TrainingLoop(
             over=Pass(split, epochs, batch_size, self.seed),
             state=tuple(state),
@@ -148,6 +156,26 @@ class RunContext:
             notices=lambda notice: self.record("notice", **notice),
         )
         return loop.batches()
+
+    def _looped(self, group: ReplicaGroup, keeper: Keeper, over: Pass, state: Sequence[Any]) -> ReplicaLoop:
+        return ReplicaLoop(
+            over=over,
+            state=tuple(state),
+            feed=self.feed,
+            encode=self._encode,
+            progress=self._loop_progress,
+            tell=lambda text: self._journal.write("message", text=text),
+            group=group,
+            notice=self._notice,
+            metrics=self._metrics,
+            keeper=keeper,
+            memory=self._memory,
+            watch=LossWatch(self.attempt.spec.get("loss_spike")),
+            timers=self.timers,
+            write_timings=self._write_timings,
+            stepped=self._stepped,
+            device=self.device,
+        )
 
     def backward(self, loss_function: LossFunction, batch: Batch) -> torch.Tensor:
         """Compute `loss_function(model, batch)`, the mean over the batch's rows, and its gradients; returns it detached, on the device.
@@ -171,13 +199,33 @@ class RunContext:
         Returns the norm before it was cut, on the device; None without `clip`.
         """
         norm: torch.Tensor | None = None
+        if self._replica_loop is not None:
+            with self.timers.span("communication"):
+                self._replica_loop.reduce(optimizer)
         if clip is not None:
             with self.timers.span("communication" if self.parallel.meets_to_clip else "optimizer"):
                 norm = self.parallel.clip((each for group in optimizer.param_groups for each in group["params"]), clip)
         with self.timers.span("optimizer"):
-            optimizer.step()
+            if self._replica_loop is None or self._replica_loop.commits():
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def evaluate(self, loss_function: LossFunction, split: str = "valid", batch_size: int = 4096) -> float:
+        """The mean of `loss_function(model, batch)` over all rows of a split, on every rank; without gradients, in the mode of evaluation.
+
+        `batch_size` counts the rows that one copy of the model takes at a time. Under every mesh; every rank calls this.
+        Raises JobError before `parallelize`, and for a split without rows.
+        """
+        if self._model is None:
+            raise JobError("there is no model to compute a loss of", fix="build it with run.parallelize")
+        model, place = self._model, (0, 1) if self._replicas is not None else (self._group.batch_rank, self._group.batch_ranks)
+        rows = ((len(next(iter(columns.values()))), columns) for columns in self.feed.in_order(split, batch_size))
+        self._memory.move("outside")  # it takes its time, and is no hang
+        try:
+            return mean_loss(rows, lambda columns: self.parallel.measure(model, loss_function, self._encode(columns)), *place)
+        finally:
+            self._memory.move("user")
 
     def log(self, *, step: int | None = None, **values: Any) -> None:
         """Record metrics, tensors of one element or numbers; what is written is the mean over ranks. Never waits for the device.
@@ -207,15 +255,22 @@ class RunContext:
         if self.rank == 0:
             self._journal.write(kind, **body)
 
-    def save(self, model: torch.nn.Module) -> Output:
+    def save(self, model: torch.nn.Module | Any) -> Output:
         """Write the whole model with the fitted preprocessing as the run's output, which is returned.
 
-        Its tensors have the names that they have in one process, whatever the mesh. Every rank calls this; rank 0 writes.
+        Its tensors have the names that they have in one process, whatever the mesh. Every rank calls this; rank 0 writes. An estimator of
+        scikit-learn is written as rank 0 has it, by skops. Raises JobError for anything else.
         """
         with self._notice.deferred():  # what is as good as done is finished
             self._metrics.flush()
-            weights = self.parallel.weights(model)
-            made = self._save(weights) if weights is not None else None
+            if isinstance(model, torch.nn.Module):
+                weights = self.parallel.weights(model)
+                made = self._save(save_model, weights) if weights is not None else None
+            elif is_estimator(model):
+                made = self._save(save_estimator, model) if self.rank == 0 else None
+            else:
+                fix = "save a torch.nn.Module or an estimator of scikit-learn; other models: files below `run.out / 'model'` of a command"
+                raise JobError("this is no model that can be saved", value=type(model).__name__, fix=fix)
             return Output.from_json(json.loads(self._group.broadcast(made)))
 
     def finish(self) -> None:
@@ -235,20 +290,28 @@ class RunContext:
             if lost:
                 self._keeper.abandon()
             self._keeper.wait()
+            self._keeper.close()
         self._write_timings(last=True)
 
     def _stepped(self) -> None:
         """A step has ended: go on with the profiled window, where the job asks for one."""
-        if self._window is not None and (found := self._window.step()) is not None:
-            self._journal.write("profile", last=self._keeper.steps if self._keeper is not None else 0, **found)
+        if self._window is None:
+            return
+        steps = self._keeper.steps if self._keeper is not None else 0
+        self._memory.move("outside")  # writing a trace takes its time, and is no hang
+        found = self._window.step()
+        self._memory.move("input", steps)  # with the same number of steps: what that took is no part of the next one
+        if found is not None:
+            self._window = None
+            self._journal.write("profile", last=steps, **found)
 
     def _write_timings(self, last: bool) -> None:
         for row in self.timers.drain(last):
             self._journal.write("timing", **row)
 
-    def _save(self, weights: Mapping[str, torch.Tensor]) -> bytes:
+    def _save(self, write: Callable[..., tuple[str, dict[str, Any]]], model: Any) -> bytes:
         folder = self.out / "model"
-        digest, manifest = save_model(folder, weights, self.preprocessing, self.params)
+        digest, manifest = write(folder, model, self.preprocessing, self.params)
         metrics = {name: value for name, value in self._metrics.last.items() if math.isfinite(value)}
         meta = {"metrics": metrics, "params": dict(self.params), "files": manifest["files"]}
         location = str(folder.relative_to(self.attempt.state))
@@ -313,7 +376,8 @@ def execute(
         lost = False
         journal = recovery.journal()
         try:
-            group = Group.join(attempt, seat.rank, device, seat.generation)
+            replicas = attempt.spec.get("recovery") == "replicas"
+            group = replica_group(attempt, seat.rank, device) if replicas else Group.join(attempt, seat.rank, device, seat.generation)
             memory.sockets = group.sockets
             run = context(attempt, feed, journal, group, notice, memory)
             run.params = {**run.params, **arguments}

@@ -20,16 +20,21 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from bedplate.core.attempt import Attempt
 
 SHARE_BYTES = 32 << 20  # of tensors that are sent as one
+LOOPBACK = "127.0.0.1"
 
 
 class Group:
-    """A group of ranks. Every rank calls the same methods in the same order; a group of one needs no network."""
+    """A group of ranks. Every rank calls the same methods in the same order; a group of one needs no network.
+
+    `address` is this machine's, as the others reach it.
+    """
 
     def __init__(self, rank: int, world_size: int) -> None:
         self.rank = rank
         self.world_size = world_size
         self.batch_rank, self.batch_ranks = rank, world_size
         self.sockets: Mapping[int, str] = {}
+        self.address = LOOPBACK
 
     def deal(self, batch_rank: int, batch_ranks: int) -> None:
         """Say which share of a batch is this rank's: ranks that hold parts of one model have the same samples."""
@@ -42,13 +47,13 @@ class Group:
         Each generation meets under keys of its own. Raises torch.distributed.DistError when they do not come.
         """
         if attempt.world_size > 1:
-            host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-            store = TCPStore(host, port, attempt.world_size, is_master=False)
+            store = host_store(attempt.world_size)
             prefixed = PrefixStore(f"attempt-{attempt.token}/{generation}", store)
             before = open_sockets()
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, store=prefixed, rank=rank, world_size=attempt.world_size)
             group = Group(rank, attempt.world_size)
+            group.address = _own_address(store.host, store.port)
             group.sockets = {number: name for number, name in open_sockets().items() if before.get(number) != name}
             return group
         return Group(rank, attempt.world_size)
@@ -99,6 +104,11 @@ class Group:
             dist.barrier()
 
 
+def host_store(world_size: int) -> TCPStore:
+    """The store that the host of the ranks holds. Raises torch.distributed.DistError when it is not there."""
+    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world_size, is_master=False)
+
+
 def leave(sockets: Mapping[int, str]) -> None:
     """Leave a group that lost a rank. `sockets` are the group's, as `Group.join` found them.
 
@@ -125,6 +135,13 @@ def open_sockets() -> dict[int, str]:
             if name.startswith("socket:"):
                 found[int(entry.name)] = name
     return found
+
+
+def _own_address(host: str, port: int) -> str:
+    """The address by which this machine reaches, and so is reached from, the one at `host`; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, port))
+        return str(probe.getsockname()[0])
 
 
 def _tensor(data: bytes) -> torch.Tensor:

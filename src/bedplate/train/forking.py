@@ -30,6 +30,7 @@ from bedplate.train.seat import Assignment, Line, Seat
 LOOPBACK = "127.0.0.1"
 PR_SET_PDEATHSIG = 1  # prctl(2)
 RECORDED_COLLECTIVES = "256"
+QUIET = "warn"  # torchft logs several lines a step otherwise
 
 RankMain = Callable[[Attempt, Seat], Any]
 
@@ -54,7 +55,12 @@ class Forks:
         parent = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            host.close()
+            child_end.close()
+            raise
         if pid == 0:
             code = EXIT_LOST
             try:
@@ -79,6 +85,7 @@ class Forks:
         threads = max(1, len(os.sched_getaffinity(0)) // attempt.world_size)
         os.environ.update(torchrun_environment(attempt, seat.rank, self._port), OMP_NUM_THREADS=str(threads))
         os.environ.setdefault("TORCH_FR_BUFFER_SIZE", RECORDED_COLLECTIVES)
+        os.environ.setdefault("RUST_LOG", QUIET)
         torch.set_num_threads(threads)
         try:
             self.rank_main(attempt, seat)
@@ -119,6 +126,16 @@ def _undo(lines: Sequence[socket.socket | Line], listener: socket.socket | None)
         line.close()
     if listener is not None:
         listener.close()
+
+
+def let_go(log: Path, host: int) -> None:
+    """Make a process that was forked from the host one of its own, which ends with the host and prints into `log`."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    _die_with(host)
+    _redirect(log)
+    os.environ.setdefault("RUST_LOG", QUIET)
 
 
 def _die_with(host: int) -> None:

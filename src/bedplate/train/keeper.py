@@ -59,6 +59,7 @@ class Keeper:
         Every rank calls this. Raises CheckpointError for a checkpoint of another loop or model.
         """
         if not self._looked:
+            self._writer.meet()
             self._found, self._looked = self._newest(), True
         found = self._found
         if found is None or found.position.loop < loop:
@@ -104,6 +105,10 @@ class Keeper:
     def abandon(self) -> None:
         """A rank was lost: what needs the others does not go on. Never raises."""
         self._writer.abandon()
+
+    def close(self) -> None:
+        """This rank keeps nothing for others any more. For the end of a generation, after `wait`."""
+        self._writer.close()
 
     def _newest(self) -> Stored | None:
         """The newest checkpoint that is whole for all ranks; each that is not is told in the journal, in one line."""

@@ -105,6 +105,11 @@ class Memory:
         """Whether the host wants another generation to begin."""
         return self._seat.board is not None and self._seat.board.called > self._seat.generation
 
+    def deals(self, batch_size: int) -> None:
+        """Tell the host how many samples a batch has, which it deals out to as many ranks as divide it."""
+        if self._seat.rank == 0:
+            self._seat.tell("loop", batch_size=batch_size)
+
     def skips(self, loop: int, epoch: int, sample: int) -> bool:
         """Whether the batch that ends at global sample `sample` is to be left out."""
         return self._seat.assignment is not None and (loop, epoch, sample) in self._seat.assignment.skip

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bedplate.train.execution import Execution, apply, checked_loss, micro_batches
 from bedplate.train.mesh import Mesh
+from bedplate.train.validation import resting
 
 LossFunction = Callable[[nn.Module, Any], torch.Tensor]
 
@@ -45,6 +46,9 @@ class Parallel(Protocol):
 
         `drawn` is called when all random numbers of the step are drawn, before the last part of its backward pass.
         """
+
+    def measure(self, model: nn.Module, loss_function: LossFunction, batch: Any) -> torch.Tensor:
+        """Compute the mean loss of this rank's samples without gradients, and with modules in the mode of evaluation."""
 
     def clip(self, parameters: Iterable[torch.Tensor], limit: float) -> torch.Tensor:
         """Scale gradients so that the norm of all of them, over all ranks, is at most `limit`; returns the norm before, on the device."""
@@ -123,6 +127,12 @@ class Copies:
                 loss.backward()  # type: ignore[no-untyped-call] # as above
             total += loss.detach()
         return total
+
+    def measure(self, model: nn.Module, loss_function: LossFunction, batch: Any) -> torch.Tensor:
+        """This rank alone."""
+        whole = model.module if isinstance(model, DistributedDataParallel) else model
+        with resting(whole):
+            return checked_loss(loss_function(whole, batch))
 
     def clip(self, parameters: Iterable[torch.Tensor], limit: float) -> torch.Tensor:
         """Every rank has all gradients, averaged."""

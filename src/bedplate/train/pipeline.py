@@ -21,8 +21,12 @@ from torch.distributed.pipelining.schedules import PipelineScheduleMulti, get_sc
 from bedplate.core.errors import JobError
 from bedplate.train.execution import checked_loss, micro_batches
 from bedplate.train.mesh import Mesh
+from bedplate.train.validation import resting
+from bedplate.train.values import reshard
 
 LossFunction = Callable[[nn.Module, Any], torch.Tensor]
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+HEAD = 8  # numbers that tell a tensor's kind and shape, at most six dimensions
 
 
 class Pipeline:
@@ -39,6 +43,7 @@ class Pipeline:
     ) -> None:
         """`stages` by number; `ranks` has the one dimension `pipeline`; `answer` makes the model's answer of the last stage's tensor."""
         self._mesh = mesh
+        self._rank_of = {number: rank for rank in range(mesh.pipeline) for number in mesh.stages_of(rank)}
         self._stages = dict(stages)
         self._group = ranks.get_group()
         self._device = device
@@ -70,6 +75,39 @@ class Pipeline:
         dist.broadcast(loss, group=self._group, group_src=self._mesh.loss_rank)
         self.waited_s = max(0.0, time.perf_counter() - begun_s - self._computed_s)
         return loss
+
+    def measure(self, loss_function: LossFunction, batch: Any) -> torch.Tensor:
+        """The mean loss of a batch, forward only, on every rank of the pipeline: one stage behind the other, whatever the schedule."""
+        inputs = model_inputs(loss_function, batch)
+        loss, stream = torch.zeros((), device=self._device), inputs
+        with resting(*self._stages.values()):
+            for number, stage in sorted(self._stages.items()):
+                if number > 0 and number - 1 not in self._stages:
+                    stream = self._received(number - 1)
+                stream = stage(stream)
+                if number + 1 < self._mesh.stages and number + 1 not in self._stages:
+                    self._sent(stream, number + 1)
+            if self._has_last:
+                loss = checked_loss(loss_function(Answering(self._answer(stream)), batch)).detach().reshape(())
+        reshard(*self._stages.values())
+        sent = loss.to(torch.float64)
+        dist.broadcast(sent, group=self._group, group_src=self._mesh.loss_rank)
+        return sent
+
+    def _sent(self, tensor: torch.Tensor, stage: int) -> None:
+        """Its kind and shape first: batches at the end of a split are smaller."""
+        sizes = [DTYPES.index(tensor.dtype), tensor.dim(), *tensor.shape]
+        head = torch.tensor([*sizes, *(0,) * (HEAD - len(sizes))], device=self._device)
+        for each in (head, tensor.contiguous()):
+            dist.send(each, group=self._group, group_dst=self._rank_of[stage])
+
+    def _received(self, stage: int) -> torch.Tensor:
+        head = torch.empty(HEAD, dtype=torch.int64, device=self._device)
+        dist.recv(head, group=self._group, group_src=self._rank_of[stage])
+        kind, dimensions, *sizes = head.tolist()
+        tensor = torch.empty(sizes[:dimensions], dtype=DTYPES[kind], device=self._device)
+        dist.recv(tensor, group=self._group, group_src=self._rank_of[stage])
+        return tensor
 
     @property
     def _has_last(self) -> bool:

@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -23,18 +23,21 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined] # torch re-
 
 from bedplate.core.attempt import Attempt
 from bedplate.core.journal import JournalReader, JournalWriter
+from bedplate.core.run import crash_of
 from bedplate.train.board import Board
 from bedplate.train.failures import EXIT_DONE, EXIT_LOST, EXIT_STOPPED, EXIT_USER_ERROR, class_by_log
 from bedplate.train.forking import LOOPBACK, Forks, RankMain, torchrun_environment
-from bedplate.train.generations import Again, Broken, Death, GiveUp, Survivor, class_of, decide, limits_of
+from bedplate.train.generations import Again, Broken, Death, GiveUp, Survivor, class_of, decide, fitting, limits_of
 from bedplate.train.hangs import Limits, inspect, stuck_s
 from bedplate.train.recovery import assigned, whole_model_on_each_rank
+from bedplate.train.replicas import Lighthouse
 from bedplate.train.seat import Assignment, Line
 
 __all__ = ["End", "run_ranks", "torchrun_environment", "verdict"]
 
 GRACE_S = 1.0  # from the first rank that failed for good to a kill of the others
 GATHER_S = 10.0  # for the others to notice a loss, besides some steps
+ANEW_S = 3.0  # the same where all are forked anew: for a checkpoint that is being written; a rank may be stuck in a part of the mesh
 ECHO_S = 1.0  # for a death to be seen when all ranks lost touch
 LOOK_S = 0.25
 WORKERS_FILE = "workers"
@@ -126,6 +129,7 @@ class _Host:
         self._generation = 0
         self._restarts_left = int(attempt.spec.get("restarts_left", 0))
         self._in_place = attempt.spec.get("recovery", "in_place") != "attempt"
+        self._apart = attempt.spec.get("recovery") == "replicas"  # then nobody waits for one that is lost
         self._break: _Break | None = None
         self._deadline_s: float | None = None  # when all that still runs is killed
         self._last: Death | None = None
@@ -133,6 +137,7 @@ class _Host:
         self._skip: tuple[tuple[int, int, int], ...] = ()
         self._overrides: Mapping[str, Any] = {}
         self._batch_size: int | None = None
+        self._short: tuple[int, int] | None = None  # when so many were asked for, there was room for so many
         self._limits = Limits(attempt.spec.get("hang_after_s"), float(attempt.spec.get("start_limit_s") or Limits.start_s))
         self.stopping = False
         self.given_up: GiveUp | None = None
@@ -143,6 +148,7 @@ class _Host:
         wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         handlers = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGCHLD)}
         try:
+            meeting = Lighthouse(self._attempt) if self._apart else None
             with socket.create_server((LOOPBACK, 0), backlog=self._most + 16) as listener:
                 self._forks.begin(listener)
                 for rank in range(self._attempt.world_size):
@@ -151,6 +157,8 @@ class _Host:
                 while self._running:
                     self._turn(reading)
             del store
+            if meeting is not None:
+                meeting.close()
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -251,7 +259,37 @@ class _Host:
             self._ends.append(end)
             self._finish()
             return
-        self._broken().deaths.append(death)
+        if self._apart:
+            self._rejoin(death)
+        else:
+            self._broken().deaths.append(death)
+
+    def _rejoin(self, death: Death) -> None:
+        """Fork one replica anew; the others go on and take it in when it comes."""
+        crash = crash_of({"signal": death.signal, "step": death.step})
+        if crash is not None and crash == self._crash:
+            self.given_up = GiveUp("crash_loop", f"{death.message}: the second {crash[0]} at step {crash[1]}")
+            self._finish()
+            return
+        self._generation, self._restarts_left, self._crash = self._generation + 1, self._restarts_left - 1, crash
+        newest = next(iter(self._checkpoints()), None)
+        self._fork(death.rank, Assignment(self._generation, death.rank, self._attempt.world_size, checkpoint=newest, drawn_by=death.rank))
+        furthest = max(self._board.seat(number).standing().steps for number in range(self._attempt.world_size))
+        self._journal.write(
+            "restart",
+            generation=self._generation,
+            rank=death.rank,
+            failure=death.failure,
+            why=death.message,
+            signal=death.signal,
+            step=death.step,
+            resumed_at=max(furthest, 0),
+            lost_steps=0,
+            exact=False,
+            kept=len(self._running) - 1,
+            world_size=self._attempt.world_size,
+            waited_s=0.0,
+        )
 
     def _death(self, rank: _Rank, code: int) -> Death:
         failure = (rank.failure or {}).get("failure", "hang" if rank.hung else "worker_lost")
@@ -273,8 +311,13 @@ class _Host:
     def _broken(self) -> _Break:
         if self._break is None:
             longest_s = max((self._board.seat(rank.number).standing().longest_step_s for rank in self._running.values()), default=0.0)
-            self._break = _Break(time.monotonic() + GATHER_S + 3 * longest_s)
+            self._break = _Break(time.monotonic() + (GATHER_S + 3 * longest_s if self._keeps() else ANEW_S))
         return self._break
+
+    def _keeps(self) -> bool:
+        """Whether a survivor's state is everybody's, so that survivors are worth waiting for."""
+        kept = whole_model_on_each_rank(self._attempt) and not self._attempt.accelerators
+        return kept and self._attempt.spec.get("recovery") != "fork"
 
     def _mind_break(self, broken: _Break, now_s: float) -> None:
         waiting = [rank for rank in self._running.values() if rank.lost is not None]
@@ -289,9 +332,10 @@ class _Host:
 
     def _go_on(self, broken: _Break) -> None:
         """All that live wait: decide, and perform it."""
-        kept = whole_model_on_each_rank(self._attempt) and not self._attempt.accelerators
-        keeps = kept and self._attempt.spec.get("recovery") != "fork"
+        keeps = self._keeps()
         decision = decide(self._seen(broken), self._drawn, in_memory=keeps)
+        while isinstance(decision, Again) and not self._forked(decision):
+            decision = decide(self._seen(broken), self._drawn, in_memory=keeps)
         if isinstance(decision, GiveUp):
             self.given_up = decision if decision.failure != "worker_lost" else None
             self._finish()
@@ -369,23 +413,41 @@ class _Host:
         return self._board.seat(rank).generators(step) is not None
 
     def _perform(self, decision: Again) -> None:
-        """Fork what is missing, give the others their seats; those without one end."""
+        """Give those that wait their seats."""
+        for rank in [each for each in self._running.values() if each.lost is not None]:
+            assignment = decision.moved[rank.number]
+            rank.number, rank.lost = assignment.rank, None
+            rank.line.send("assign", assignment=asdict(assignment))
         first = next(iter([*decision.moved.values(), *decision.forked]))
         self._skip, self._overrides = first.skip, first.spec
-        waiting = {rank.number: (pid, rank) for pid, rank in self._running.items()}
-        for number, (pid, rank) in waiting.items():
-            if number in decision.moved:
-                assignment = decision.moved[number]
-                rank.number, rank.lost = assignment.rank, None
-                rank.line.send("assign", assignment=asdict(assignment))
-            else:
-                rank.killed = True
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                self._running.pop(pid).line.close()
         self._attempt = replace(self._attempt, world_size=first.world_size)
-        for assignment in decision.forked:
-            self._fork(assignment.rank, assignment)
+
+    def _forked(self, decision: Again) -> bool:
+        """End those without a seat, and fork what is missing.
+
+        When this machine can start no more processes, an elastic job is decided anew with as many as there are.
+        """
+        self._end([pid for pid, rank in self._running.items() if rank.lost is not None and rank.number not in decision.moved])
+        begun: list[int] = []
+        try:
+            for assignment in decision.forked:
+                begun.append(self._fork(assignment.rank, assignment))
+        except OSError as error:
+            self._end(begun)
+            self._generation += 1  # what those have told the store is nobody's
+            self._short = self._asked(), len(decision.moved) + len(begun)
+            told = f"this machine could start {len(begun)} of {len(decision.forked)} processes: {error.strerror}"
+            self._journal.write("message", text=told)
+            if self._short[1] < self._least or self._least == self._most:
+                self._restarts_left = 0  # nothing else can be decided than to end this attempt
+            return False
+        return True
+
+    def _end(self, pids: Sequence[int]) -> None:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._running.pop(pid).line.close()
 
     def _finish(self) -> None:
         """No next generation: whoever waits for one is told, and what runs on is killed soon."""
@@ -410,6 +472,12 @@ class _Host:
 
     def _wanted(self) -> int:
         """How many workers there should be: what the file `workers` in the attempt's folder says, within the job's bounds."""
+        asked = self._asked()
+        if self._short is not None and self._short[0] == asked:
+            return self._short[1]  # until somebody asks for something else
+        return asked
+
+    def _asked(self) -> int:
         try:
             asked = int((self._attempt.path / WORKERS_FILE).read_text())
         except (FileNotFoundError, ValueError):
@@ -417,7 +485,9 @@ class _Host:
         return min(max(asked, self._least), self._most)
 
     def _mind_size(self) -> None:
-        if self._least < self._most and self._board.called <= self._generation and self._wanted() != self._attempt.world_size:
+        if self._least == self._most or self._board.called > self._generation or self._apart:
+            return
+        if fitting(self._wanted(), self._least, self._batch_size) not in (None, self._attempt.world_size):
             self._board.called = self._generation + 1
 
     def _mind_progress(self, now_s: float) -> None:

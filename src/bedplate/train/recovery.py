@@ -63,9 +63,9 @@ class Recovery:
 
     def _asks(self, error: BaseException) -> bool:
         """Whether the host may know how to go on after this."""
-        if self._seat.line is None:
-            return False
         spec = self._attempt.spec
+        if self._seat.line is None or spec.get("recovery") == "replicas":
+            return False
         failure = described_class(error)
         return (
             isinstance(error, Regroup)

@@ -26,7 +26,9 @@ from bedplate.train.parallel import LossFunction, reseed
 from bedplate.train.plan import Plan, plan_of
 from bedplate.train.stages import holders, part_of, stage_of
 from bedplate.train.tensor import check_divided, share
-from bedplate.train.values import Whole, built, deal, gathered, tie
+from bedplate.train.tied import TiedEnds, shown, tied_ends
+from bedplate.train.validation import resting
+from bedplate.train.values import Whole, built, deal, gathered, reshard, tie
 
 SPLIT_BACKWARD = ("InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV")  # gradients of inputs first, of weights later
 
@@ -51,6 +53,7 @@ class Sharded:
         self._model: nn.Module | None = None
         self._plan: Plan | None = None
         self._pipeline: Any = None
+        self._tied: TiedEnds | None = None
         self.waited_s = 0.0
         self._holders: dict[str, int] = {}
 
@@ -71,7 +74,10 @@ class Sharded:
     def backward(self, model: nn.Module, loss_function: LossFunction, batch: Any, drawn: Callable[[], None]) -> torch.Tensor:
         """The mean over this rank's samples; under a pipeline the same on all of its ranks."""
         if self._pipeline is not None:
+            assert self._tied is not None
+            self._tied.bring()
             pipeline_loss: torch.Tensor = self._pipeline.backward(loss_function, batch)
+            self._tied.add()
             self.waited_s = self._pipeline.waited_s
             drawn()
             return pipeline_loss
@@ -86,6 +92,18 @@ class Sharded:
             loss.backward()  # type: ignore[no-untyped-call] # torch has no types for it
             total += loss.detach()
         return total
+
+    def measure(self, model: nn.Module, loss_function: LossFunction, batch: Any) -> torch.Tensor:
+        """Forward only; on every rank of a pipeline the same. What was gathered for it is given up."""
+        if self._pipeline is not None:
+            assert self._tied is not None
+            self._tied.bring()
+            measured: torch.Tensor = self._pipeline.measure(loss_function, batch)
+            return measured
+        with resting(model):
+            loss = checked_loss(loss_function(model, batch))
+        reshard(model)
+        return loss
 
     def clip(self, parameters: Iterable[torch.Tensor], limit: float) -> torch.Tensor:
         """One all-reduce of one number over all ranks."""
@@ -111,9 +129,7 @@ class Sharded:
     def _cut(self, whole: Whole) -> nn.Module:
         plan, mesh = self._plan, self.mesh
         assert plan is not None
-        tied = [name for entry in whole.entries for name in entry.tied]
-        if tied:
-            raise JobError("a pipeline cannot hold tied parameters: they would be on two ranks", value=tied[0], fix="untie them")
+        tied = tied_ends(whole, plan)
         self._holders = holders(whole.module, plan, mesh, [entry.name for entry in whole.entries])
         numbers = mesh.stages_of(self._at.pipeline)
         part = part_of(whole.module, plan, numbers, mesh.stages)
@@ -124,6 +140,8 @@ class Sharded:
         pipeline: Any = importlib.import_module("bedplate.train.pipeline")
         micro_batch_count = mesh.pipeline_micro_batches * self._execution.accumulate
         self._pipeline = pipeline.Pipeline(mesh, stages, self._devices["pipeline"], self._device, micro_batch_count, plan.answer)
+        self._tied = TiedEnds(part, tied, mesh, self._devices["pipeline"].get_group())
+        part = shown(part, tied)
         part.forward = _not_alone
         return part
 

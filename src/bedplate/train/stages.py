@@ -81,6 +81,18 @@ def holders(model: nn.Module, plan: Plan, mesh: Mesh, names: Collection[str]) ->
     return {name: rank_of[stage_with(name)] for name in names}
 
 
+def without_parameter(module: nn.Module, name: str) -> nn.Module:
+    """The module without the parameter of that dotted name; what is above it is copied, the rest shared."""
+    twin = _twin(module)
+    head, _, rest = name.partition(".")
+    child = twin._modules.get(head)
+    if rest and child is not None:
+        twin._modules[head] = without_parameter(child, rest)
+    else:
+        twin._parameters = {own: each for own, each in module._parameters.items() if own != name}
+    return twin
+
+
 def _without(module: nn.Module, blocks: Collection[str], ends: Collection[str], lead: str = "") -> nn.Module:
     """The module with `blocks` taken out and an identity in the place of each of `ends`; what is above them is copied, the rest shared."""
     if not any(name.startswith(lead) for name in (*blocks, *ends)):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -191,3 +192,10 @@ def gathered(part: nn.Module, whole: Whole, holder_of: Mapping[str, int], group:
             for name in (entry.name, *entry.tied):
                 found[name] = tensor.cpu()
     return {name: found[name] for name in whole.names} if keeps else {}
+
+
+def reshard(*models: nn.Module) -> None:
+    """Give up what sharded modules gathered for a forward pass behind which no backward pass comes."""
+    for module in (module for model in models for module in model.modules()):
+        if isinstance(module, FSDPModule):
+            module.reshard()

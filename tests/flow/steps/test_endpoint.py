@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from bedplate.core.attempt import read_attempt
+from bedplate.core.errors import CheckpointError
 from bedplate.flow.answers import find_answer
 from bedplate.flow.opened import OpenProject
 from bedplate.flow.steps.context import StepContext
-from bedplate.flow.steps.endpoint import _bind
+from bedplate.flow.steps.endpoint import _bind, work
 from flow.steps import tables
 from flow.world import attempt
 
@@ -59,3 +64,23 @@ def test_a_project_that_is_up_stays_up_when_it_is_brought_up_again(served: tuple
     _, project = served
     assert project.up() == []
     assert "serving on 127.0.0.1" in project.plan().step("amounts").why
+
+
+@pytest.mark.usefixtures("clean_imports")
+def test_a_model_whose_bytes_changed_since_the_decision_is_not_served(served: tuple[Path, OpenProject], tmp_path: Path) -> None:
+    _, project = served
+    (run,) = project.runs("amounts")
+    done = read_attempt(project._workspace.attempt_folder(run.id, run.state.token))
+    copy, own = tmp_path / "model", Path(done.state) / "runs" / f"{tmp_path.name}-1" / "1"
+    own.mkdir(parents=True)
+    shutil.copytree(done.inputs["amount"]["path"], copy)
+    changed = {**done.inputs, "amount": {**done.inputs["amount"], "path": str(copy)}}
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x55")
+    with pytest.raises(CheckpointError, match=r"a model's file is missing or damaged \(got '.*model.safetensors'\)"):
+        work(replace(done, folder=str(own), inputs=changed))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["model.safetensors"]["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="a model's manifest was changed"):
+        work(replace(done, folder=str(own), inputs=changed))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bedplate.core.errors import CheckpointError
-from bedplate.core.journal import JournalWriter
+from bedplate.core.journal import JournalReader, JournalWriter
+from bedplate.core.package import seal
 from bedplate.train.checkpoints.content import Position
-from bedplate.train.checkpoints.export import export_checkpoint, export_weights, shards
+from bedplate.train.checkpoints.export import export_checkpoint, export_committed, export_version, export_weights, shards
 from bedplate.train.checkpoints.folders import disk
 from bedplate.train.checkpoints.reading import Stored, opened
 from bedplate.train.distributed import Group
@@ -72,6 +74,12 @@ def checkpoint_of(state: Path, module: torch.nn.Module) -> Stored:
     return opened(known["location"], known["digest"], [disk(state)])
 
 
+def journal_known(state: Path) -> dict[str, Any]:
+    """What the journal of the attempt in `state` says of its newest checkpoint."""
+    bodies = [entry.body for entry in JournalReader(state / "runs" / "r1" / "1").read() if entry.kind == "checkpoint"]
+    return dict(bodies[-1])
+
+
 def test_a_checkpoint_becomes_a_model_that_transformers_loads(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     config = transformers.LlamaConfig(
@@ -93,3 +101,45 @@ def test_only_a_module_can_be_exported(tmp_path: Path) -> None:
     stored = checkpoint_of(tmp_path, torch.nn.Linear(2, 2))
     with pytest.raises(CheckpointError, match="no module"):
         export_checkpoint(tmp_path / "out", stored, 1)
+
+
+def test_a_committed_checkpoint_is_exported_from_the_tier_that_has_it_and_progress_adds_up(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
+    checkpoint_of(tmp_path / "state", model)
+    known = journal_known(tmp_path / "state")
+    told: list[tuple[int, int]] = []
+    (file,) = export_committed(tmp_path / "out", known, tmp_path / "state", ["disk"], told=lambda done, total: told.append((done, total)))
+    assert all(torch.equal(load_file(file)[name], tensor) for name, tensor in model.state_dict().items())
+    whole = sum(tensor.nbytes for tensor in model.state_dict().values())
+    assert [total for _, total in told] == [whole] * 4
+    assert told[-1] == (whole, whole)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_damaged_bytes_are_not_exported_and_leave_nothing(tmp_path: Path) -> None:
+    checkpoint_of(tmp_path / "state", torch.nn.Linear(64, 64))
+    known = journal_known(tmp_path / "state")
+    (part,) = (tmp_path / "state").glob("**/part-0.safetensors")
+    content = bytearray(part.read_bytes())
+    content[-1] ^= 1
+    part.write_bytes(content)
+    (tmp_path / "to").mkdir()
+    with pytest.raises(CheckpointError, match="damaged"):
+        export_committed(tmp_path / "to" / "out", known, tmp_path / "state", None)
+    assert not list((tmp_path / "to").iterdir())
+
+
+def test_a_model_version_is_exported_with_its_config(tmp_path: Path) -> None:
+    model = torch.nn.Linear(4, 4)
+    (tmp_path / "version").mkdir()
+    save_file(model.state_dict(), tmp_path / "version" / "model.safetensors")
+    (tmp_path / "version" / "config.json").write_text('{"hidden_size": 4}')
+    digest, _ = seal(tmp_path / "version", {})
+    files = export_version(tmp_path / "out", tmp_path / "version", digest, shard_bytes=20)
+    assert [file.name for file in files][-2:] == ["model.safetensors.index.json", "config.json"]
+    assert json.loads((tmp_path / "out" / "config.json").read_text()) == {"hidden_size": 4}
+    assert all(torch.equal(loaded(tmp_path / "out")[name], tensor) for name, tensor in model.state_dict().items())
+    with pytest.raises(CheckpointError, match=r"no model\.safetensors"):
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "model.skops").write_text("x")
+        export_version(tmp_path / "out2", tmp_path / "other", seal(tmp_path / "other", {})[0])

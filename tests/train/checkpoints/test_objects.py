@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from bedplate.core.attempt import Attempt
+from bedplate.core.atomic import write_json
+from bedplate.core.attempt import ATTEMPT_FILE, Attempt
 from bedplate.core.errors import CheckpointError, SpecError
 from bedplate.core.journal import JournalWriter
 from bedplate.train.checkpoints.content import Position
 from bedplate.train.checkpoints.objects import ObjectPlace, Upload
+from bedplate.train.checkpoints.reading import opened
 from bedplate.train.distributed import Group
 from bedplate.train.keeper import Keeper
 from servers.testbed.s3 import S3
@@ -121,3 +124,49 @@ def test_while_a_store_is_away_only_the_newest_waits(tmp_path: Path, source: Pat
 def test_what_is_no_url() -> None:
     with pytest.raises(SpecError, match="no object store"):
         ObjectPlace.of("nothing://there")
+
+
+def test_a_store_that_vanishes_while_ranks_train_is_noticed_as_storage_and_gets_the_newest_when_it_is_back(
+    hosts: Any, tmp_path: Path
+) -> None:
+    root = tmp_path / "store"
+    root.mkdir()
+    (root / "runs").write_text("in the way of every put")
+    attempt = attempt_in(tmp_path / "state", world_size=2, function="disturbed", params={"epochs": 6})
+    settings = {"tiers": ["disk", f"file://{root}"], "every_s": 0.1}
+    attempt = replace(attempt, spec={**attempt.spec, "checkpoint": settings})
+    write_json(attempt.path / ATTEMPT_FILE, attempt.to_json())
+    hosts.start(attempt)
+    wait_until(lambda: bool(journal_of(attempt, "notice")))
+    committed = len(journal_of(attempt, "checkpoint"))
+    wait_until(
+        lambda: len(journal_of(attempt, "checkpoint")) > committed or (attempt.path / "exit").exists()
+    )  # it goes on without the store
+    (root / "runs").unlink()
+    wait_until((attempt.path / "exit").exists)
+    assert (attempt.path / "exit").read_text() == "0"
+    (notice,) = [entry.body for entry in journal_of(attempt, "notice")]
+    assert (notice["failure"], notice["tier"]) == ("storage", f"file://{root}")
+    assert "it is tried again" in notice["message"]
+    assert not journal_of(attempt, "restart")
+    assert not journal_of(attempt, "failure")
+    newest = journal_of(attempt, "checkpoint")[-1].body
+    assert journal_of(attempt, "checkpoint_stored")[-1].body["location"] == newest["location"]
+    assert any("takes checkpoints again" in entry.body["text"] for entry in journal_of(attempt, "message"))
+    place = ObjectPlace.of(f"file://{root}")
+    opened(newest["location"], newest["digest"], [place]).verify([0, 1])
+
+
+def test_a_disk_that_fails_and_is_well_again_is_noticed_once(tmp_path: Path) -> None:
+    attempt = attempt_in(tmp_path)
+    writing, layer = keeper(attempt), torch.nn.Linear(4, 4)
+    (attempt.path / "checkpoints").write_text("no folder")
+    for step in (1, 2, 3):
+        if step == 3:
+            (attempt.path / "checkpoints").unlink()
+        writing.save(Position(0, 0, step, step), [layer], FACTS)
+        writing.wait()
+    (notice,) = [entry.body for entry in journal_of(attempt, "notice")]
+    assert (notice["failure"], notice["tier"], notice["rank"]) == ("storage", "disk", 0)
+    assert [entry.body["step"] for entry in journal_of(attempt, "checkpoint")] == [3]
+    assert [entry.body["text"] for entry in journal_of(attempt, "message")] == ["disk takes checkpoints again"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from bedplate.core.digest import digest_bytes
 from bedplate.core.errors import CheckpointError
+from bedplate.train.checkpoints.content import Position
 from bedplate.train.checkpoints.folders import FolderPlace, shared_memory
 from bedplate.train.checkpoints.layout import Box, Held, file_layout
-from bedplate.train.checkpoints.parts import Digests, Part, manifest_of, part_file, write_file, write_index
+from bedplate.train.checkpoints.parts import MANIFEST_FILE, Digests, Part, manifest_of, part_file, part_index, write_file, write_index
 from bedplate.train.checkpoints.reading import opened
 from bedplate.train.checkpoints.staging import Staging
 
@@ -136,3 +138,99 @@ def test_a_tensor_that_is_not_there_or_not_all_there(place: FolderPlace) -> None
         found.whole("v")
     with pytest.raises(CheckpointError, match="not all of a tensor"):
         found.read("w", Box((0, 0), (4, 2)))
+
+
+def damage(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_checkpoint_tells_where_it_is_in_the_data_and_the_shape_of_each_tensor(place: FolderPlace) -> None:
+    found = opened(LOCATION, stored(place, torch.zeros(6, 3), halves(6, 3)), [place])
+    assert found.position == Position(**POSITION)
+    assert (found.whole("w"), found.nbytes("w"), found.location) == ((6, 3), 72, LOCATION)
+    assert found.generators == [{}, {}]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_damaged_byte_is_found_by_who_verifies_that_part_and_by_no_other(place: FolderPlace, number: int) -> None:
+    digest = stored(place, torch.randn(40, 8), halves(40, 8))
+    damage(place.path(LOCATION) / part_file(number), -1)
+    opened(LOCATION, digest, [place]).verify([1 - number])
+    with pytest.raises(CheckpointError, match=rf"disk: {LOCATION}/part-{number}\.safetensors"):
+        opened(LOCATION, digest, [place]).verify([0, 1])
+
+
+def test_what_lies_outside_a_damaged_chunk_can_be_read(place: FolderPlace) -> None:
+    whole = torch.randn(64, 4)
+    digest = stored(place, whole, [[Box((0, 0), (64, 4))]], chunk_bytes=64)
+    damage(place.path(LOCATION) / part_file(0), -1)
+    found = opened(LOCATION, digest, [place])
+    assert torch.equal(found.read("w", Box((0, 0), (60, 4))), whole[:60])
+    with pytest.raises(CheckpointError, match="damaged"):
+        found.read("w", Box((60, 0), (4, 4)))
+
+
+@pytest.mark.parametrize("cut", [1, 64])
+def test_a_part_that_is_too_short_or_too_long_is_not_read(place: FolderPlace, cut: int) -> None:
+    digest = stored(place, torch.randn(40, 8), halves(40, 8))
+    path = place.path(LOCATION) / part_file(1)
+    whole = path.read_bytes()
+    for data in (whole[:-cut], whole + bytes(cut)):
+        path.write_bytes(data)
+        with pytest.raises(CheckpointError):
+            opened(LOCATION, digest, [place]).verify([1])
+    path.write_bytes(whole)
+    opened(LOCATION, digest, [place]).verify([1])
+
+
+@pytest.mark.parametrize("name", [MANIFEST_FILE, part_index(0), part_index(1)])
+def test_a_small_file_that_was_changed_is_named_and_read_from_another_place(place: FolderPlace, memory: FolderPlace, name: str) -> None:
+    whole = torch.randn(8, 2)
+    digest = stored(place, whole, halves(8, 2))
+    stored(memory, whole, halves(8, 2))
+    damage(memory.path(LOCATION) / name, 5)
+    with pytest.raises(CheckpointError, match=f"was changed.*memory: {LOCATION}/{name}"):
+        opened(LOCATION, digest, [memory])
+    assert torch.equal(opened(LOCATION, digest, [memory, place]).read("w", Box((0, 0), (8, 2))), whole)
+
+
+def test_two_places_that_are_each_damaged_elsewhere_are_together_whole(place: FolderPlace, memory: FolderPlace) -> None:
+    whole = torch.randn(64, 4)
+    digest = stored(place, whole, [[Box((0, 0), (64, 4))]])
+    stored(memory, whole, [[Box((0, 0), (64, 4))]])
+    damage(place.path(LOCATION) / part_file(0), -1)
+    damage(memory.path(LOCATION) / part_file(0), 300)
+    told: list[str] = []
+    found = opened(LOCATION, digest, [memory, place], told.append)
+    assert torch.equal(found.read("w", Box((0, 0), (64, 4))), whole)
+    assert len(told) == 1, "a part is told of once"
+
+
+def test_nowhere_is_nowhere(place: FolderPlace) -> None:
+    digest = stored(place, torch.ones(4, 2), halves(4, 2))
+    with pytest.raises(CheckpointError, match="a checkpoint is nowhere"):
+        opened(LOCATION, digest, [])
+    found = opened(LOCATION, digest, [place])
+    found.places = []
+    with pytest.raises(CheckpointError, match=r"file is nowhere.*part-0"):
+        found.read("w", Box((0, 0), (1, 1)))
+
+
+def test_a_format_of_another_time_is_refused(place: FolderPlace) -> None:
+    stored(place, torch.ones(4, 2), halves(4, 2))
+    path = place.path(LOCATION) / MANIFEST_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 3}))
+    with pytest.raises(CheckpointError, match=r"format that is not known \(got 3\)"):
+        opened(LOCATION, digest_bytes(path.read_bytes()), [place])
+
+
+def test_a_scalar_is_read_and_a_chunk_once_read_is_kept(place: FolderPlace) -> None:
+    digest = stored(place, torch.tensor(4.25), [[Box((), ())]])
+    counting = Counting(place)
+    found = opened(LOCATION, digest, [counting])
+    assert found.read("w", Box((), ())).item() == 4.25
+    first = counting.bytes
+    assert found.read("w", Box((), ())).item() == 4.25
+    assert counting.bytes == first > 0

@@ -140,8 +140,9 @@ def test_a_disk_that_refuses_is_told_and_the_training_goes_on(state: Path) -> No
     writer.wait()
     assert writer.failed
     assert journal_of(attempt, "checkpoint") == []
-    (message,) = journal_of(attempt, "message")
-    assert "step 1 could not be written to disk" in message.body["text"]
+    (notice,) = journal_of(attempt, "notice")
+    assert notice.body["failure"] == "storage"
+    assert "step 1 could not be written to disk" in notice.body["message"]
     (attempt.path / "checkpoints").unlink()
     writer.begin(content(2, Kept(2.0)))
     writer.wait()
@@ -199,6 +200,6 @@ def test_a_rank_that_died_is_not_waited_for(state: Path) -> None:
     writer.begin(content(2, Kept(2.0)))
     writer.wait()
     os.waitpid(pid, 0)
-    (message,) = journal_of(attempt, "message")
-    assert "the part of rank 1 did not come" in message.body["text"]
+    (notice,) = journal_of(attempt, "notice")
+    assert "the part of rank 1 did not come" in notice.body["message"]
     assert [entry.body["step"] for entry in journal_of(attempt, "checkpoint")] == [1]

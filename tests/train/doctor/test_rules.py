@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bedplate.train.doctor.measured import Measured, Profile, Reference
 from bedplate.train.doctor.rules import RULES, VERDICTS, Finding, diagnose
+from bedplate.train.doctor.steps import work_of
 from bedplate.train.timers import SPANS
 from train.planted import Planter
 from train.timelines import PLANTS, Scenario, clean, simulate
@@ -285,11 +286,22 @@ def planter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planter]:
         ("input", {"loader_s": 0.05}),
         ("straggler", {"slow_rank": 1, "slow_s": 0.05}),
         ("communication", {"link_s": 0.05}),
+        ("checkpoint_stalls", {"stall_s": 0.1, "checkpoint_every_s": 0.08, "world_size": 1}),  # after every second step
     ],
 )
-def test_planted_in_a_real_run_it_is_named(planter: Planter, verdict: str, plant: dict[str, float]) -> None:
+def test_planted_in_a_real_run_it_is_named(planter: Planter, verdict: str, plant: dict[str, Any]) -> None:
     """Real ranks on a machine that may be busy: what its processors are kept from is a true finding, and not the one that was planted."""
     run = planter.run(compute_s=0.05, steps=24, **plant)
     findings = [finding for finding in diagnose(run) if finding.verdict != "host_contention"]
     assert findings[0].verdict == verdict
     assert 0.5 * 0.05 < findings[0].gain_share * run.mean(run.step_s) < 2 * 0.05
+
+
+def test_an_oversized_last_stage_of_a_real_pipeline_is_named(planter: Planter) -> None:
+    """As in a job whose usual communication is known from an earlier run: sends between processes of a busy machine take their time."""
+    run = planter.run(micro_batches=8, block_s=0.006, last_s=0.018, steps=24)
+    usual = Reference(communication_s=run.mean(work_of(run).link_s), source="in fit-3")
+    findings = [finding for finding in diagnose(replace(run, reference=usual)) if finding.verdict != "host_contention"]
+    assert findings[0].verdict == "stage_imbalance"
+    assert "move layers off stage 1" in findings[0].next
+    assert 0.5 * 0.072 < findings[0].gain_share * run.mean(run.step_s) < 1.5 * 0.072  # half of what the last has more, in 8 micro-batches

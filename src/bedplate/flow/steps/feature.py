@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bedplate.core.attempt import Attempt
 from bedplate.core.spec import Dataset, Feature
-from bedplate.data.features import materialize
+from bedplate.data.features import columns_of, materialize
 from bedplate.data.ingest import read_cut
 from bedplate.data.lake import Lake
 from bedplate.flow.steps.context import StepContext
@@ -19,9 +19,9 @@ def work(attempt: Attempt) -> int:
     feature = Feature.model_validate(attempt.spec["feature"])
     dataset = Dataset.model_validate(attempt.spec["dataset"])
     cut = step.version(feature.from_)
-    table = read_cut(Lake(step.state / "lake"), feature.from_, cut.meta["table_version"], dataset)
+    lake, version, needed = Lake(step.state / "lake"), cut.meta["table_version"], columns_of(feature, dataset)
     folder = attempt.out / "view"
-    view = materialize(attempt.step, feature, dataset, table, folder)
+    view = materialize(attempt.step, feature, dataset, read_cut(lake, feature.from_, version, dataset, columns=needed), folder)
     columns = [name for name, _ in view.columns]
-    step.output(attempt.step, "view", view.digest, folder, features=columns, rows=table.num_rows, definition=attempt.spec["feature"])
+    step.output(attempt.step, "view", view.digest, folder, features=columns, rows=view.cut["rows"], definition=attempt.spec["feature"])
     return 0

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from bedplate.core.attempt import Attempt
 from bedplate.core.errors import JobError, nearest
+from bedplate.core.versions import Output
 from bedplate.data.streams.log import Log
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.entry import load_function
+from bedplate.flow.steps.models import base_folder, saved_output
 from bedplate.flow.steps.outputs import STREAM, declared
 
 
@@ -56,13 +59,29 @@ class JobRun:
             )
         return OutputStream(self._step.log(topic), self._step.attempt.step)
 
+    @property
+    def base(self) -> Path:
+        """The folder of the model that the job starts from (`base:`), its files checked. Raises JobError when the job has none."""
+        return base_folder(self._step.attempt)
+
+    def save(self, model: Any, signature: Mapping[str, Any] | None = None) -> Output:
+        """Make a version of the job's model: an estimator of scikit-learn, or a folder with files in safe formats.
+
+        `signature` has `inputs` and `outputs`, lists of {name, dtype, shape}; without it the files tell. Raises JobError for anything else,
+        and UnsafeArtifact for a file that could run code.
+        """
+        made = saved_output(self._step.attempt, model, signature)
+        self._step.journal.write("output", **made.to_json())
+        self._step.journal.sync()
+        return made
+
     def progress(self, done: int, total: int, unit: str = "items") -> None:
         """Tell how far the job is."""
         self._step.progress(unit)(done, total)
 
-    def log(self, **values: float) -> None:
-        """Log metrics at no step in particular."""
-        self._step.journal.write("metric", step=0, values={name: float(value) for name, value in values.items()})
+    def log(self, *, step: int = 0, **values: float) -> None:
+        """Log metrics, at a step if the job has any."""
+        self._step.journal.write("metric", step=step, values={name: float(value) for name, value in values.items()})
 
 
 def work(attempt: Attempt) -> int:

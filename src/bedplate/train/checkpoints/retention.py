@@ -5,6 +5,7 @@ Does not know: where they lie, or how they are deleted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,5 +53,5 @@ def superfluous(made: Sequence[Made], keep: Keep) -> list[Made]:
 
 def _best(made: Iterable[Made], metric: str) -> list[Made]:
     name, sign = metric.removeprefix("-"), -1 if metric.startswith("-") else 1
-    known = [each for each in made if name in each.metrics]
+    known = [each for each in made if not math.isnan(each.metrics.get(name, math.nan))]  # a NaN that came first would stay the best
     return [min(known, key=lambda each: sign * each.metrics[name])] if known else []

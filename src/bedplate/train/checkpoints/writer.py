@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -40,6 +41,7 @@ from bedplate.train.checkpoints.parts import (
     write_file,
     write_index,
 )
+from bedplate.train.checkpoints.peers import PeerTier
 from bedplate.train.checkpoints.retention import Keep, Made, superfluous
 from bedplate.train.checkpoints.staging import Staging
 from bedplate.train.checkpoints.tiers import Tiers
@@ -98,7 +100,8 @@ class CheckpointWriter:
         self._earlier: list[Made] | None = None
         self._count = 0
         self._metrics: dict[str, Mapping[str, float]] = {}
-        self._uploads = [Upload(place, self._uploaded, self._tell) for place in tiers.objects]
+        self._troubled: set[str] = set()  # tiers whose trouble was told and is not over
+        self._uploads = [Upload(place, self._uploaded, partial(self._trouble, place.name)) for place in tiers.objects]
 
     @property
     def busy(self) -> bool:
@@ -116,6 +119,7 @@ class CheckpointWriter:
         if self._begun is None and self._group.rank == 0:
             for tier in self._tiers.folders:
                 tier.sweep(self._folder)
+        self.meet()
         self._begun = content.position.step
         started_s = time.perf_counter()
         captured = capture(content.state)
@@ -138,18 +142,31 @@ class CheckpointWriter:
         """The same, and then for copies to object stores, but for those not longer than `limit_s`."""
         self.wait()
         for upload in self._uploads:
-            upload.wait(limit_s)
+            if not upload.wait(limit_s):
+                self._tell(f"the newest checkpoint was not in {upload.place.name} when the training ended")
+
+    def meet(self) -> None:
+        """Have ranks that keep parts for one another know each other. Every rank calls this at the same place; once counts."""
+        if self._tiers.peers is not None:
+            self._tiers.peers.meet(self._group, self._folder)
 
     def abandon(self) -> None:
         """A rank was lost: parts that are not there in a second do not come any more."""
         self._abandoned.set()
+        if self._tiers.peers is not None:
+            self._tiers.peers.abandon()
+
+    def close(self) -> None:
+        """Nothing is asked of this rank any more. After `wait`."""
+        if self._tiers.peers is not None:
+            self._tiers.peers.close()
 
     def clear_memory(self) -> None:
         """Give the shared memory back. For after a success: then nobody goes on from here."""
         self.wait()
         if self._group.rank == 0:
-            for tier in self._tiers.folders:
-                if not tier.durable and len(self._tiers.folders) > 1:
+            for tier in self._tiers.written:
+                if not tier.durable and len(self._tiers.written) > 1 and tier is not self._tiers.folders[-1]:
                     for made in self._made.pop(tier.name, []):
                         tier.delete(made.location)
 
@@ -174,13 +191,19 @@ class CheckpointWriter:
         digests = Digests(data)
         location: str | None = None
         self.failed = False
-        for tier in self._tiers.folders:
+        for tier in self._tiers.written:
             try:
-                location = self._into(tier, save, data, digests, location, started_s) or location
+                if isinstance(tier, FolderPlace):
+                    location = self._into(tier, save, data, digests, location, started_s) or location
+                elif tier.useful:
+                    location = self._across(tier, save, data, digests, location, started_s) or location
             except (OSError, CheckpointError) as error:  # a full disk must not end the training; the next interval tries again
                 self.failed = True
-                self._mark_failed(tier, save)
-                self._tell(f"checkpoint of step {save.content.position.step} could not be written to {tier.name}: {error}")
+                if isinstance(tier, FolderPlace):
+                    self._mark_failed(tier, save)
+                self._trouble(tier.name, f"checkpoint of step {save.content.position.step} could not be written to {tier.name}: {error}")
+            else:
+                self._well(tier.name)
         digests.result()
 
     def _into(
@@ -190,17 +213,45 @@ class CheckpointWriter:
         rank = self._group.rank
         beside = tier.begun(save.base, save.name)
         write_file(beside / part_file(rank), data, durable=tier.durable)
-        part = Part(rank, len(data), CHUNK_BYTES, digests.result(), save.layout.pieces, save.trees, save.content.generators)
-        write_index(beside, part, durable=tier.durable)
+        write_index(beside, self._part(save, data, digests), durable=tier.durable)
         if rank != 0:
             return None
         manifest = self._manifest(beside, save)
-        first = location is None
-        if location is None:
-            location = save.base if all(each.free(save.base) for each in self._tiers.folders) else f"{save.base}-{save.name}"
-        tier.commit(beside, location, manifest)
-        self._committed(tier, save, location, manifest, first=first, write_s=time.perf_counter() - started_s)
-        return location
+        chosen = location or self._free(save)
+        tier.commit(beside, chosen, manifest)
+        self._committed(tier, save, chosen, manifest, first=location is None, write_s=time.perf_counter() - started_s)
+        return chosen
+
+    def _across(
+        self, tier: PeerTier, save: _Save, data: memoryview, digests: Digests, location: str | None, started_s: float
+    ) -> str | None:
+        """The same into the memory of this rank's partner; the others return when rank 0 has decided."""
+        try:
+            index = tier.send(save.base, save.name, data, lambda: self._part(save, data, digests).to_bytes())
+        except (OSError, CheckpointError):
+            tier.refuse(save.name)
+            raise
+        if self._group.rank != 0:
+            tier.offer(save.name, index)
+            return None
+        done = False
+        try:
+            indexes = tier.gathered(save.name, index, lambda rank: not is_alive(self._ranks[rank]))
+            manifest = self._manifest_of(save, indexes)
+            chosen = location or self._free(save)
+            tier.commit(save.base, save.name, chosen, manifest)
+            self._committed(tier, save, chosen, manifest, first=location is None, write_s=time.perf_counter() - started_s)
+            done = True
+        finally:
+            tier.decide(save.name, done=done)
+        return chosen
+
+    def _part(self, save: _Save, data: memoryview, digests: Digests) -> Part:
+        return Part(self._group.rank, len(data), CHUNK_BYTES, digests.result(), save.layout.pieces, save.trees, save.content.generators)
+
+    def _free(self, save: _Save) -> str:
+        """Where to: a name of its own where a checkpoint of this step lies already."""
+        return save.base if all(each.free(save.base) for each in self._tiers.folders) else f"{save.base}-{save.name}"
 
     def _manifest(self, beside: Path, save: _Save) -> bytes:
         """Wait for the indexes of all parts. Raises CheckpointError when one does not come."""
@@ -215,10 +266,13 @@ class CheckpointWriter:
                 if gone or (beside / _failed(rank)).exists() or time.monotonic() > deadline_s:
                     raise CheckpointError(f"the part of rank {rank} did not come", value=str(beside))
             indexes.append((beside / part_index(rank)).read_bytes())
+        return self._manifest_of(save, indexes)
+
+    def _manifest_of(self, save: _Save, indexes: Sequence[bytes]) -> bytes:
         position = save.content.position
         return manifest_of(position.step, asdict(position), save.content.facts, indexes)
 
-    def _committed(self, tier: FolderPlace, save: _Save, location: str, manifest: bytes, *, first: bool, write_s: float) -> None:
+    def _committed(self, tier: FolderPlace | PeerTier, save: _Save, location: str, manifest: bytes, *, first: bool, write_s: float) -> None:
         """Tell, then take away what is superfluous now."""
         if self._earlier is None:
             self._recall()
@@ -236,17 +290,19 @@ class CheckpointWriter:
         if first:
             self._count += 1
             self._metrics[location] = save.content.metrics
-        if not tier.durable and tier.name not in self._made:  # the one that this run went on from is not needed any more
+        if (
+            isinstance(tier, FolderPlace) and not tier.durable and tier.name not in self._made
+        ):  # the one that this run went on from is not needed any more
             tier.reclaim(Path(self._attempt.state), self._attempt.path)
         self._retain(tier, Made(location, self._count, save.content.metrics))
-        if tier is self._tiers.folders[-1]:
+        if isinstance(tier, FolderPlace) and tier is self._tiers.folders[-1]:
             for upload in self._uploads:
                 upload.offer(tier.path(location), location)
 
-    def _retain(self, tier: FolderPlace | ObjectPlace, made: Made) -> None:
+    def _retain(self, tier: FolderPlace | PeerTier | ObjectPlace, made: Made) -> None:
         known = self._made.setdefault(tier.name, list(self._earlier or ()))
         known.append(made)
-        keep = Keep() if isinstance(tier, FolderPlace) and not tier.durable else self._keep
+        keep = Keep() if not isinstance(tier, ObjectPlace) and not tier.durable else self._keep
         for each in superfluous(known, keep):
             if isinstance(tier, ObjectPlace) or not any(upload.needs(each.location) for upload in self._uploads):
                 tier.delete(each.location)
@@ -261,6 +317,7 @@ class CheckpointWriter:
     def _uploaded(self, place: ObjectPlace, location: str) -> None:
         """A copy is whole in an object store."""
         number = next((made.number for tier in list(self._made.values()) for made in tier if made.location == location), self._count)
+        self._well(place.name)
         self._journal.write("checkpoint_stored", step=_step_of(location), location=location, tier=place.name)
         try:
             self._retain(place, Made(location, number, self._metrics.get(location, {})))
@@ -270,6 +327,17 @@ class CheckpointWriter:
     def _mark_failed(self, tier: FolderPlace, save: _Save) -> None:
         with suppress(OSError):  # then rank 0 finds out by waiting
             write_bytes(tier.begun(save.base, save.name) / _failed(self._group.rank), b"")
+
+    def _trouble(self, tier: str, text: str) -> None:
+        """A tier fails: that is noticed once, until it is well again, and ends nothing."""
+        if tier not in self._troubled:
+            self._troubled.add(tier)
+            self._journal.write("notice", failure="storage", message=text, tier=tier, rank=self._group.rank)
+
+    def _well(self, tier: str) -> None:
+        if tier in self._troubled:
+            self._troubled.discard(tier)
+            self._tell(f"{tier} takes checkpoints again")
 
     def _tell(self, text: str) -> None:
         self._journal.write("message", text=text)

@@ -55,7 +55,8 @@ class Found:
 
 def search(work: Work, cluster: Cluster, fixed: Mapping[str, Any] | None = None, *, most: int = 5, constants: Constants = FITTED) -> Found:
     """The best `most` meshes for the work, one of each kind. `fixed` holds fields of `Layout` that are settled; besides, `rounds`: into how
-    many micro-batches a rank cuts its part of a batch, and `plain`: 0 where copies do not split the optimizer.
+    many micro-batches a rank cuts its part of a batch, `plain`: 0 where copies do not split the optimizer, and of a pipeline `least`: how
+    many micro-batches for each of its ranks one backward needs at least, and `micro_batches`: how many it has.
 
     Raises JobError where no mesh divides; where none fits in memory, `best` is empty and the losers say by how much.
     """
@@ -107,6 +108,8 @@ def _with_copies(work: Work, cluster: Cluster, fixed: Mapping[str, Any], base: L
     choices = [(rest, 1, plain), (1, rest, 3)]
     if 1 < near < rest and rest % near == 0:
         choices.append((rest // near, near, 3))
+    if "data" in fixed and rest % fixed["data"] == 0:
+        choices = [(fixed["data"], rest // fixed["data"], 3 if rest > fixed["data"] else plain)]
     if "shard" in fixed:
         choices = [(rest // fixed["shard"], fixed["shard"], 3 if fixed["shard"] > 1 else plain)] if rest % fixed["shard"] == 0 else []
     for data, shard, zero in dict.fromkeys(choices):
@@ -127,15 +130,24 @@ def _with_settings(work: Work, fixed: Mapping[str, Any], placed: Layout) -> Iter
     stages = (
         [1, *(many for many in (2, 4, 5, 8, 10, 16) if _even(work.shape.layers, placed.pipeline * many))] if placed.pipeline > 1 else [1]
     )
-    if "rounds" in fixed and placed.pipeline == 1:
-        sizes = [own // fixed["rounds"]] if own % fixed["rounds"] == 0 else []
+    if "rounds" in fixed:
+        sizes = _cut(own, fixed, placed.pipeline)
     for size in _axis("micro_batch", fixed, sizes):
         rounds = placed.micro_batches(work.batch) // size
-        for many in _axis("stages_per_rank", fixed, stages):
+        for many in _axis("stages_per_rank", fixed, stages) if placed.pipeline > 1 else stages:
             if many > 1 and rounds % placed.pipeline:
                 continue  # an interleaved schedule deals micro-batches out in rounds of the pipeline (Narayanan et al. 2021)
             for recompute in _axis("recompute", fixed, RECOMPUTES):
                 yield placed.with_axes({"micro_batch": size, "stages_per_rank": many, "recompute": recompute})
+
+
+def _cut(own: int, fixed: Mapping[str, Any], pipeline: int) -> list[int]:
+    """The sizes of micro-batches into which the code can cut a rank's `own` samples: a pipeline has several in each of its rounds."""
+    if pipeline == 1:
+        return [own // fixed["rounds"]] if own % fixed["rounds"] == 0 else []
+    wanted, least = fixed.get("micro_batches"), pipeline * fixed.get("least", 1)
+    counts = (count for count in range(least, own // fixed["rounds"] + 1) if own % (count * fixed["rounds"]) == 0)
+    return [own // (count * fixed["rounds"]) for count in counts if wanted in (None, count)]
 
 
 def _even(layers: int, parts: int) -> bool:
