@@ -8,7 +8,6 @@ from bedplate.core.spec import Promote
 from bedplate.models.card import TO_WRITE, card
 from bedplate.models.gate import decide
 from bedplate.models.grades import Grades
-from bedplate.models.grades import Grades
 
 DECISION = decide(Promote(when=("rmse <= baseline_rmse * 0.95",)), Grades({"rmse": 15.0, "baseline_rmse": 38.0}), None)
 FACTS = {
