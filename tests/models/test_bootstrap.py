@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bedplate.core.errors import SpecError
-from bedplate.models.bootstrap import confident, interval
+from bedplate.models.bootstrap import Interval, confident, interval
 from bedplate.models.expression import parse
 from bedplate.models.grades import RowResults, grades
 
@@ -96,3 +98,40 @@ def test_what_has_no_rows_is_named() -> None:
         interval(parse("max(slice.shops.rmse) < 3 with 95% confidence"), known, None)
     with pytest.raises(SpecError, match="other rows for production"):
         interval(BETTER, known, rows(rmse=[1.0]))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "less", "more"),
+    [(-2, -1, True, False), (1, 2, False, True), (-1, 1, False, False), (0, 1, False, False)],
+)
+def test_an_interval_that_touches_zero_says_nothing(low: float, high: float, less: bool, more: bool) -> None:
+    found = Interval(low, high, 0.95, 10, 10, 1)
+    assert (found.excludes_zero(True), found.excludes_zero(False)) == (less, more)
+
+
+def test_a_constant_difference_has_an_interval_of_no_width() -> None:
+    found = interval(
+        parse("loss < production.loss with 99% confidence"), rows(loss=[1.0, 2.0, 3.0]), rows(loss=[3.0, 4.0, 5.0]), resamples=50
+    )
+    assert found.low == pytest.approx(-2)
+    assert found.high == pytest.approx(-2)
+    assert (found.resamples, found.rows, found.confidence) == (50, 3, 0.99)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=20))
+def test_more_confidence_is_a_wider_interval_and_sides_may_change_places(values: list[float]) -> None:
+    own, other = rows(loss=values), rows(loss=[0.0] * len(values))
+    texts = ("loss < production.loss with 80% confidence", "loss < production.loss with 99% confidence")
+    narrow, wide = (interval(parse(text), own, other, resamples=60) for text in texts)
+    assert wide.low <= narrow.low <= narrow.high <= wide.high
+    turned = interval(parse("production.loss > loss with 80% confidence"), own, other, resamples=60)
+    assert (turned.low, turned.high) == (pytest.approx(-narrow.high, abs=1e-9), pytest.approx(-narrow.low, abs=1e-9))
+
+
+def test_a_group_that_is_rarely_drawn_leaves_the_difference_unknown() -> None:
+    shops = ["a"] * 30 + ["b"]
+    rule = parse('slice.shop["b"].loss < 5 with 90% confidence')
+    found = interval(rule, rows(loss=[1.0] * 31, shop=shops), None, resamples=200)
+    assert np.isnan(found.low)
+    assert not confident(rule, found), "in a third of the draws it is not there"

@@ -62,3 +62,49 @@ def test_it_is_never_negative_and_nothing_has_not_moved_from_itself(first: list[
     one, two = np.array(first), np.array(second)
     assert psi(one, two) >= 0 and psi(one, one) == 0
     assert math.isnan(ks(one, two)) or 0 <= ks(one, two) <= 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "distance"),
+    [
+        ([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], 0.0),
+        ([1.0, 2.0], [3.0, 4.0], 1.0),
+        ([1.0, 2.0, 3.0, 4.0], [3.0, 4.0], 0.5),
+        ([1.0, 1.0, 2.0, 2.0], [1.0, 2.0, 2.0, 2.0], 0.25),
+        ([0.0, math.nan], [0.0], 0.0),
+        ([math.inf, 0.0], [0.0, 0.0], 0.5),
+    ],
+)
+def test_ks_of_numbers_by_hand(before: list[float], after: list[float], distance: float) -> None:
+    assert ks(np.array(before), np.array(after)) == pytest.approx(distance)
+    assert ks(np.array(after), np.array(before)) == pytest.approx(distance), "it has no direction"
+
+
+def test_ks_of_nulls_alone_is_not_known() -> None:
+    assert math.isnan(ks(np.array([math.nan]), np.array([1.0])))
+
+
+@pytest.mark.parametrize("factor", [1, 3, 10])
+def test_psi_is_of_shares_and_not_of_counts(factor: int) -> None:
+    before, after = np.array(["a"] * 6 + ["b"] * 4), np.array((["a"] * 2 + ["b"] * 3) * factor)
+    assert psi(before, after) == pytest.approx((0.4 - 0.6) * math.log(0.4 / 0.6) + (0.6 - 0.4) * math.log(0.6 / 0.4))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.float32, np.float64, np.uint8])
+def test_numbers_of_every_width_are_one_measure(kind: type) -> None:
+    before, after = np.arange(100).astype(kind), (np.arange(100) // 2).astype(kind)
+    assert psi(before, after) == psi(np.arange(100.0), np.arange(100.0) // 2)
+    assert ks(before, after) == pytest.approx(0.5)
+
+
+def test_psi_of_deciles_by_hand() -> None:
+    before, after = np.arange(1.0, 101.0), np.arange(1.0, 51.0)
+    # ten bins of a tenth each; the present has a fifth in each of the first five and nothing in the others
+    expected = 5 * (0.2 - 0.1) * math.log(0.2 / 0.1) + 5 * (LEAST_SHARE - 0.1) * math.log(LEAST_SHARE / 0.1)
+    assert psi(before, after) == pytest.approx(expected)
+
+
+def test_categories_that_are_missing_are_one_of_their_own() -> None:
+    before, after = np.array(["a", None, "b", "b"], dtype=object), np.array(["a", "a", "b", "b"], dtype=object)
+    assert ks(before, after) == pytest.approx(0.25)
+    assert psi(before, before) == 0

@@ -138,3 +138,42 @@ def test_every_changed_byte_of_payload_type_or_signature_is_found(data):
         changed = {**envelope, "signatures": [{**envelope["signatures"][0], "sig": base64.b64encode(bytes(flipped)).decode()}]}
     with pytest.raises(EvidenceError):
         verify(changed, KEY.public_key())
+
+
+def test_subjects_keep_their_order_and_the_predicate_is_a_copy():
+    predicate = {"a": 1}
+    said = statement({"b@1": "1" * 64, "a@2": "2" * 64}, "t", predicate)
+    predicate["a"] = 2
+    assert [each["name"] for each in said["subject"]] == ["b@1", "a@2"]
+    assert said["predicate"] == {"a": 1}
+    assert statement({}, "t", {})["subject"] == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.dictionaries(st.text(max_size=5), st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=8), max_size=4))
+def test_any_predicate_comes_back_and_its_order_changes_nothing(predicate):
+    said = statement({"m@1": DIGEST}, "t", predicate)
+    turned = statement({"m@1": DIGEST}, "t", dict(reversed(predicate.items())))
+    assert verify(sign(said, KEY), KEY.public_key()) == said
+    assert sign(turned, KEY) == sign(said, KEY)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(max_size=6), st.binary(max_size=12), st.text(max_size=6), st.binary(max_size=12))
+def test_no_two_messages_are_encoded_alike(first, one, second, two):
+    assert (pae(first, one) == pae(second, two)) is ((first, one) == (second, two))
+
+
+def test_a_signature_without_a_name_is_tried_and_one_of_another_name_is_not():
+    envelope = sign(SAID, KEY)
+    [signed] = envelope["signatures"]
+    for unnamed in ({"sig": signed["sig"]}, {"sig": signed["sig"], "keyid": ""}, {"sig": signed["sig"], "keyid": None}):
+        assert verify({**envelope, "signatures": [unnamed]}, KEY.public_key()) == SAID
+    with pytest.raises(EvidenceError, match="another key"):
+        verify({**envelope, "signatures": [{**signed, "keyid": "somebody"}]}, KEY.public_key())
+
+
+def test_a_signature_is_of_one_payload_and_cannot_be_put_on_another():
+    other = sign(statement({"delay@8": DIGEST}, "t", {}), KEY)
+    with pytest.raises(EvidenceError, match="does not fit its content"):
+        verify({**sign(SAID, KEY), "signatures": other["signatures"]}, KEY.public_key())

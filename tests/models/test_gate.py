@@ -6,11 +6,13 @@ import json
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bedplate.core.digest import canonical
 from bedplate.core.errors import SpecError
 from bedplate.core.spec import Promote
-from bedplate.models.gate import Decision, check_expressions, to_compare, to_measure
+from bedplate.models.gate import Check, Decision, check_expressions, to_compare, to_measure
 from bedplate.models.gate import decide as decide_grades
 from bedplate.models.grades import Grades, grades
 
@@ -134,3 +136,57 @@ def test_what_the_gate_measures_follows_from_the_rules() -> None:
     )
     assert to_measure(rules) == {"latency_p99_s", "size_bytes"}
     assert to_compare(rules) == {("psi", "dep_delay")}
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "note", "line"),
+    [
+        (15.0, 38.0, "", "r holds (15 against 38)"),
+        (1 / 3, 1e-9, "", "r holds (0.333333 against 1e-09)"),
+        (1234567.0, 0.0, "", "r holds (1.23457e+06 against 0)"),
+        (None, 1.0, "no production version yet", "r holds (no production version yet)"),
+        (1.0, 2.0, "the difference", "r holds (1 against 2, the difference)"),
+    ],
+)
+def test_a_check_is_one_line_with_its_numbers(left: float | None, right: float | None, note: str, line: str) -> None:
+    assert Check("r", True, left, right, note).describe() == line
+    assert Check("r", False, left, right, note).describe() == line.replace("holds", "does not hold")
+
+
+def test_a_rule_of_slices_names_the_worst_group_and_a_new_group_counts() -> None:
+    rules = Promote(when=("max(slice.carrier.rmse) <= 16", 'slice.carrier["AA"].rmse < 11', "gap(slice.carrier.rmse) < 10"))
+    sliced = {"carrier": {"AA": {"rmse": 10.0}, "UA": {"rmse": 15.0}}}
+    good = decide_grades(rules, Grades({}, sliced), None)
+    assert good.promoted
+    assert [(check.left, check.right) for check in good.checks] == [(15.0, 16.0), (10.0, 11.0), (5.0, 10.0)]
+    worse = {"carrier": {**sliced["carrier"], "9E": {"rmse": 21.0}}}
+    bad = decide_grades(rules, Grades({}, worse), None)
+    assert [(check.holds, check.left) for check in bad.checks] == [(False, 21.0), (True, 10.0), (False, 11.0)]
+    assert bad.why.count("does not hold") == 2
+
+
+def test_a_drift_is_judged_against_production_only() -> None:
+    rules = Promote(when=("drift.psi(dep_delay) < 0.2", 'drift.ks("dep_delay") < 0.1'))
+    found = {"psi(dep_delay)": 0.3, "ks(dep_delay)": 0.05}
+    decision = decide_grades(rules, Grades({}), Grades({}), found)
+    assert [check.holds for check in decision.checks] == [False, True]
+    assert decide_grades(rules, Grades({}), None, found).promoted
+    with pytest.raises(SpecError, match=r"psi\(dep_delay\)"):
+        decide_grades(rules, Grades({}), Grades({}), {"psi(arr_delay)": 0.1})
+
+
+@settings(deadline=None)
+@given(st.floats(0, 100), st.floats(0, 100), st.floats(0.5, 2))
+def test_the_verdict_is_that_of_the_comparison_and_the_same_each_time(candidate: float, production: float, factor: float) -> None:
+    rules = Promote(when=(f"rmse <= production.rmse * {factor!r}",))
+    decision = decide(rules, {"rmse": candidate}, {"rmse": production})
+    assert decision.promoted is (candidate <= production * factor)
+    assert decide(rules, {"rmse": candidate}, {"rmse": production}) == decision
+    assert canonical(decision.to_json()) == canonical(json.loads(json.dumps(decision.to_json())))
+
+
+def test_confidence_without_rows_stops_the_decision_but_not_for_a_first_version() -> None:
+    rules = Promote(when=("rmse < production.rmse with 95% confidence",))
+    with pytest.raises(SpecError, match="needs the rows of the candidate"):
+        decide(rules, {"rmse": 1.0}, {"rmse": 2.0})
+    assert decide(rules, {"rmse": 1.0}, None).promoted

@@ -98,3 +98,59 @@ def test_a_weight_is_a_row_so_many_times(rows: list[tuple[float, int]]) -> None:
     repeated = [error for error, weight in rows for _ in range(weight)]
     some, many = grades({"rows": {"rmse": [error for error, _ in rows]}}).rows, grades({"rows": {"rmse": repeated}}).metrics
     assert some is not None and some.metric("rmse", weights) == pytest.approx(many["rmse"], rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "metric"),
+    [
+        ("rmse", [3.0, -4.0], math.sqrt(12.5)),
+        ("delay_rmse", [3.0, -4.0], math.sqrt(12.5)),
+        ("mae", [3.0, -4.0], 3.5),
+        ("late_mae", [3.0, -4.0], 3.5),
+        ("loss", [3.0, -4.0], -0.5),
+        ("rmses", [3.0, -4.0], -0.5),
+        ("armse", [3.0, -4.0], -0.5),
+        ("accuracy", [True, False], 0.5),
+        ("hits", np.array([255, 255], np.uint8), 255.0),
+        ("rmse", np.array([100, 100], np.int8), 100.0),
+        ("mae", np.array([-128], np.int8), 128.0),
+        ("rmse", np.array([300.0], np.float16), 300.0),
+    ],
+)
+def test_a_metric_by_its_name_and_rows_of_any_width(name: str, column: object, metric: float) -> None:
+    assert grades({"rows": {name: column}}).metrics == {name: pytest.approx(metric)}
+
+
+@pytest.mark.parametrize("number", [1, 1.0, np.float64(1), np.int32(1), np.array(1.0), np.array([1])])
+def test_one_number_of_any_library_is_a_metric(number: object) -> None:
+    assert grades({"rmse": number}).metrics == {"rmse": 1.0}
+
+
+@pytest.mark.parametrize("value", [np.array([1.0, 2.0]), [1.0], None, np.bool_(True), 1j, math.nan, np.float32("inf")])
+def test_what_is_not_one_finite_number_is_refused(value: object) -> None:
+    with pytest.raises(JobError, match="the metric 'rmse' is not a finite number"):
+        grades({"rmse": value})
+
+
+@pytest.mark.parametrize(
+    ("column", "names"),
+    [
+        (["b", "a", "b"], {"a": 1, "b": 2}),
+        ([b"x", b"y", b"x"], {"x": 2, "y": 1}),
+        (np.array(["a", "a", "a"]), {"a": 3}),
+        ([None, None, "null"], {"null": 3}),
+        (np.array([1, "b", None], dtype=object), {"1": 1, "b": 1, "null": 1}),
+        (["", "", "ü"], {"": 2, "ü": 1}),
+    ],
+)
+def test_groups_by_text_of_any_kind(column: object, names: dict[str, int]) -> None:
+    found = grades({"rows": {"loss": [1.0, 2.0, 3.0], "group": column}}).slices["group"]
+    assert {name: int(measured["rows"]) for name, measured in found.items()} == names
+
+
+def test_weights_leave_out_groups_that_have_none() -> None:
+    rows = grades({"rows": {"mae": [1.0, 3.0, 5.0], "shop": ["a", "b", "b"]}}).rows
+    assert rows is not None
+    assert rows.by_group("shop", "mae", np.array([0.0, 1.0, 3.0])) == {"b": 4.5}
+    assert rows.metric("mae", np.array([2.0, 0.0, 2.0])) == 3.0
+    assert math.isnan(rows.metric("mae", np.zeros(3)))

@@ -6,7 +6,7 @@ import math
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bedplate.core.errors import DataError
@@ -71,3 +71,36 @@ def test_a_field_of_another_kind_is_an_error() -> None:
         _ = Field(1, b"x").signed
     with pytest.raises(DataError, match="is no text"):
         _ = Field(1, b"\xff").text
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**64 - 1), st.integers(1, 2**29 - 1))
+def test_every_number_of_64_bits_and_every_field_is_read(value: int, number: int) -> None:
+    [found] = fields(varint(number << 3) + varint(value))
+    assert (found.number, found.value) == (number, value)
+    assert found.signed == (value if value < 2**63 else value - 2**64)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 40), st.binary(min_size=1, max_size=10)), min_size=1, max_size=4), st.data())
+def test_a_message_that_was_cut_gives_its_first_fields_or_an_error(parts: list[tuple[int, bytes]], data: st.DataObject) -> None:
+    pieces = [varint(number << 3 | 2) + varint(len(value)) + value for number, value in parts]
+    whole = b"".join(pieces)
+    end = data.draw(st.integers(0, len(whole) - 1))
+    ends = [sum(map(len, pieces[:count])) for count in range(len(pieces))]
+    if end in ends:
+        assert fields(whole[:end]) == fields(whole)[: ends.index(end)]
+    else:
+        with pytest.raises(DataError, match="cut short"):
+            fields(whole[:end])
+
+
+@pytest.mark.parametrize("kind", [3, 4, 6, 7])
+def test_groups_and_unknown_wire_types_are_refused_by_their_number(kind: int) -> None:
+    with pytest.raises(DataError, match=f"wire type {kind}"):
+        fields(bytes([1 << 3 | kind]))
+
+
+def test_fields_come_in_order_repeated_ones_too() -> None:
+    assert fields(bytes.fromhex("0801 1201 61 0802 1200")) == [Field(1, 1), Field(2, b"a"), Field(1, 2), Field(2, b"")]
+    assert fields(b"") == []

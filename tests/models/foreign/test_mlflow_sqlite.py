@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,78 @@ def test_versions_that_point_to_a_run_or_a_logged_model_lead_to_their_files(tmp_
         assert opened.fetch_version(opened.versions("cru")[0], tmp_path / "out") == ["MLmodel", "model.safetensors"]
     finally:
         opened.close()
+
+
+def changed(folder: Path, *statements: str) -> SqliteStore:
+    """A store in which somebody changed something with SQL."""
+    file = mlflow_store(folder)
+    with closing(sqlite3.connect(file)) as database:
+        for statement in statements:
+            database.execute(statement)
+        database.commit()
+    return SqliteStore(file)
+
+
+@pytest.mark.parametrize("name", ["a#b", "what?", "100%20", "a b", "größe"])
+def test_a_folder_of_any_name_can_hold_a_store(tmp_path: Path, name: str) -> None:
+    with closing(SqliteStore(mlflow_store(tmp_path / name))) as opened:
+        assert {"wine", "old"} <= {each.name for each in opened.experiments()}
+
+
+def test_empty_columns_are_read_as_nothing(tmp_path: Path) -> None:
+    statement = "UPDATE runs SET name = NULL, user_id = NULL, start_time = NULL, artifact_uri = NULL WHERE name = 'first'"
+    with closing(changed(tmp_path, statement, "UPDATE experiments SET artifact_location = NULL")) as opened:
+        [wine] = [each for each in opened.experiments() if each.name == "wine"]
+        assert wine.artifact_location == ""
+        first = next(iter(opened.runs(wine.id)))
+        assert (first.name, first.user, first.start_ms, first.artifact_uri) == ("", "", 0, ""), "and without a start it is the oldest"
+
+
+@pytest.mark.parametrize("key", ["quote ' here", "semi; DROP TABLE runs", "ünder/score", "x" * 250])
+def test_names_of_metrics_and_params_are_never_part_of_a_query(tmp_path: Path, key: str) -> None:
+    quoted = key.replace("'", "''")
+    with closing(
+        changed(tmp_path, f"UPDATE metrics SET key = '{quoted}' WHERE key = 'loss'", f"UPDATE params SET key = '{quoted}' WHERE key = 'lr'")
+    ) as opened:
+        [first] = [run for run in opened.runs("1") if run.name == "first"]
+        assert first.params[key] == "0.1"
+        assert sum(point.name == key for point in opened.points(first.id)) == 7
+
+
+def test_an_unknown_run_or_model_has_nothing(store: SqliteStore) -> None:
+    assert store.points("nothing") == []
+    assert store.versions("nothing") == []
+    assert list(store.runs("99")) == []
+
+
+def test_a_version_whose_run_is_gone_is_named(tmp_path: Path) -> None:
+    with closing(changed(tmp_path, "UPDATE model_versions SET storage_location = NULL, source = 'runs:/gone/model'")) as opened:
+        version = opened.versions("cru")[0]
+        assert version.source == "runs:/gone/model"
+        with pytest.raises(DataError, match=r"run that holds a version's files is not in the store .*runs:/gone/model"):
+            opened.fetch_version(version, tmp_path / "out")
+
+
+def test_a_logged_model_that_is_gone_and_a_server_that_proxies_are_named(tmp_path: Path) -> None:
+    for number, source in enumerate(("models:/m-404", "mlflow-artifacts:/1/x")):
+        with closing(changed(tmp_path / str(number), f"UPDATE model_versions SET storage_location = NULL, source = '{source}'")) as opened:
+            with pytest.raises(DataError, match=rf"cannot be read here .*{source}"):
+                opened.fetch_version(opened.versions("cru")[0], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "shown"), [("current_stage", "NULL", "None"), ("status", "NULL", "READY"), ("run_id", "NULL", "")]
+)
+def test_what_a_version_does_not_say_is_mlflows_default(tmp_path: Path, column: str, value: str, shown: str) -> None:
+    with closing(changed(tmp_path, f"UPDATE model_versions SET {column} = NULL WHERE name = 'cru' AND version = 1")) as opened:
+        version = next(each for each in opened.versions("cru") if each.number == 1)
+        assert {"current_stage": version.stage, "status": version.status, "run_id": version.run}[column] == shown
+
+
+def test_a_store_that_its_server_still_writes_is_read_as_of_its_last_commit(tmp_path: Path) -> None:
+    file = mlflow_store(tmp_path)
+    with closing(sqlite3.connect(file)) as writer, closing(SqliteStore(file)) as opened:
+        writer.execute("UPDATE experiments SET name = 'renamed' WHERE name = 'wine'")
+        assert "wine" in {each.name for each in opened.experiments()}
+        writer.commit()
+        assert "renamed" in {each.name for each in opened.experiments()}

@@ -100,3 +100,57 @@ def test_a_prefix_of_a_bucket(tmp_path: Path, bucket: S3, monkeypatch: pytest.Mo
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "0" * 40)
     with pytest.raises(DataError, match="the place cannot be read"):
         fetch("s3://bucket/models/base", [], tmp_path, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("---\nlicense: mit\n---\n# Card\n", {"card_license": "mit"}),
+        ("---\r\nlicense: mit\r\n---\r\n", {"card_license": "mit"}),
+        ("---\nbase_model: [a/b, c/d]\n---\n", {"card_base_model": "['a/b', 'c/d']"}),
+        ("---\nlicense: ''\nother: 1\n---\n", {}),
+        ("---\n- a list\n---\n", {}),
+        ("---\n---\n", {}),
+        ("# Card\n---\nlicense: mit\n---\n", {}),
+        ("", {}),
+    ],
+)
+def test_a_cards_front_matter_tells_license_and_base_model(tmp_path: Path, text: str, facts: dict[str, str]) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "README.md").write_bytes(text.encode())
+    assert fetch("dir://base", [], tmp_path, tmp_path).facts == {"from": "dir://base", **facts}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        ([], ("README.md", "config.json", "model.safetensors")),
+        (["*"], ("README.md", "config.json", "model.safetensors")),
+        (["model.*"], ("model.safetensors",)),
+        (["config.json", "model.s?fetensors"], ("config.json", "model.safetensors")),
+        (["[cm]*"], ("config.json", "model.safetensors")),
+    ],
+)
+def test_patterns_choose_files(tmp_path: Path, patterns: list[str], names: tuple[str, ...]) -> None:
+    checkpoint(tmp_path / "base")
+    assert fetch("dir://base", patterns, tmp_path, tmp_path).names == names
+
+
+def test_a_folders_name_may_be_quoted_in_its_address(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "my base")
+    assert fetch("dir://my%20base", [], tmp_path, tmp_path).folder == (tmp_path / "my base").resolve()
+
+
+@pytest.mark.parametrize("address", ["mlflow://1?store=sqlite:///s.db", "mlflow://cru/1?other=x", "mlflow:///1?store=sqlite:///s.db"])
+def test_an_incomplete_address_of_a_registry_is_told_how_it_is_written(tmp_path: Path, address: str) -> None:
+    with pytest.raises(DataError, match=r"incomplete.*Fix: mlflow://MODEL/VERSION\?store="):
+        fetch(address, [], tmp_path, tmp_path / "scratch")
+
+
+def test_an_unknown_alias_names_those_that_are_known(tmp_path: Path) -> None:
+    mlflow_store(tmp_path / "old")
+    for wanted in ("@best", "champio", "0"):
+        with pytest.raises(NotFound, match="its versions and aliases: 1, 2, champion"):
+            fetch(f"mlflow://cru/{wanted}?store=sqlite:///old/store.db", [], tmp_path, tmp_path / "scratch")
+    with pytest.raises(NotFound, match="its versions and aliases: none"):
+        fetch("mlflow://other/1?store=sqlite:///old/store.db", [], tmp_path, tmp_path / "scratch")

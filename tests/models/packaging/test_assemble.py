@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from bedplate.core.errors import CheckpointError, DataError, UnsafeArtifact
 from bedplate.core.package import open_package, sha256_file
-from bedplate.models.packaging.assemble import assemble, files_below, through_store
+from bedplate.models.packaging.assemble import assemble, files_below, refuse, through_store
 from models.packaging.test_formats import Evil
 
 
@@ -91,3 +91,51 @@ def test_versions_share_the_bytes_of_equal_files(source: Path, tmp_path: Path) -
     kept.write_bytes(bytes(data))
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         open_package(tmp_path / "one", digests[0])
+
+
+def test_a_version_that_is_there_is_not_written_over_and_a_failure_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    def fails(_source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise DataError("the disk is full")
+
+    with pytest.raises(DataError, match="the disk is full"):
+        assemble(source, tmp_path / "made" / "version", facts={}, place=fails)
+    assert not list((tmp_path / "made").iterdir())
+
+
+def test_folders_below_are_kept_and_a_trusted_file_may_be_the_only_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "model.pkl").write_bytes(pickle.dumps(Evil()))
+    digest = sha256_file(folder / "deep" / "er" / "model.pkl")
+    _, manifest = assemble(folder, tmp_path / "version", facts={}, trusted=[digest], environment={})
+    assert (manifest["weights"], manifest["trusted"]) == ([], ["deep/er/model.pkl"])
+    assert (tmp_path / "version" / "deep" / "er" / "model.pkl").is_file()
+
+
+@pytest.mark.parametrize("name", [".git/config", ".cache/huggingface/x", ".gitattributes", "deep/.gitattributes", "manifest.json"])
+def test_what_tools_keep_beside_a_model_is_no_part_of_it(source: Path, name: str) -> None:
+    (source / name).parent.mkdir(parents=True, exist_ok=True)
+    (source / name).write_text("x")
+    assert files_below(source) == ["config.json", "model.safetensors"]
+    (source / "git").mkdir()
+    (source / "git" / "manifest.json").write_text("{}")
+    assert "git/manifest.json" in files_below(source), "only the one at the top is ours"
+
+
+def test_the_refusal_names_file_digest_and_the_two_ways_on() -> None:
+    error = refuse("scaler.bin", "ab" * 32, "a pickle that calls os.system")
+    assert error.one_line() == (
+        f"loading scaler.bin could run code: a pickle that calls os.system (got '{'ab' * 32}'). Fix: write it as safetensors, ONNX or by "
+        f"skops; or vouch for this one file: bedplate models trust {'ab' * 32} --reason ..."
+    )
+
+
+def test_bytes_that_are_kept_cannot_be_written_and_are_named_by_their_digest(source: Path, tmp_path: Path) -> None:
+    place = through_store(tmp_path / "objects")
+    for name in ("one", "two"):
+        place(source / "config.json", tmp_path / name)
+    digest = sha256_file(source / "config.json")
+    [kept] = [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
+    assert kept == tmp_path / "objects" / digest[:2] / digest
+    assert (kept.stat().st_mode & 0o777, kept.stat().st_nlink) == (0o444, 3)

@@ -115,11 +115,11 @@ class RestStore:
         if not place.startswith("mlflow-artifacts:"):
             return listed(self._shared(place), Path())
         found: list[Artifact] = []
-        folders = [_proxied(place)]
+        folders = [proxied(place)]
         top = folders[0]
         while folders:
             folder = folders.pop()
-            answer = self.ask(self.client.build_request("GET", PROXY, params={"path": folder})).json()
+            answer = self.answered(self.client.build_request("GET", PROXY, params={"path": folder}))
             for each in answer.get("files", []):
                 path = f"{folder}/{each['path'].rpartition('/')[2]}"
                 if each.get("is_dir"):
@@ -133,14 +133,17 @@ class RestStore:
             fetched(self._shared(place), Path(), name, target)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        path = quote(f"{PROXY}/{_proxied(place)}/{name}")
-        with self.client.stream("GET", path) as answer:
-            if answer.is_error:
-                answer.read()
-                raise _refused(answer)
-            with replacing(target) as file:
-                for chunk in answer.iter_bytes():
-                    file.write(chunk)
+        path = quote(f"{PROXY}/{proxied(place)}/{name}")
+        try:
+            with self.client.stream("GET", path) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _refused(answer)
+                with replacing(target) as file:
+                    for chunk in answer.iter_bytes():
+                        file.write(chunk)
+        except httpx.HTTPError as error:
+            raise self._silent(error) from error
 
     def _shared(self, place: str) -> str:
         """A place that can be read without the server: an object store, or a path of this machine that is there."""
@@ -163,7 +166,7 @@ class RestStore:
         token = None
         while True:
             body = {**asked, "max_results": _PAGE, **({"page_token": token} if token else {})}
-            answer = self.ask(self.client.build_request("POST", f"{API}/{route}", json=body)).json()
+            answer = self.answered(self.client.build_request("POST", f"{API}/{route}", json=body))
             yield from answer.get(noun, [])
             token = answer.get("next_page_token")
             if not token:
@@ -181,20 +184,33 @@ class RestStore:
 
     def get(self, route: str, asked: Mapping[str, str]) -> dict[str, Any]:
         """What a GET route of the API answers. Raises DataError when it refuses."""
-        answer: dict[str, Any] = self.ask(self.client.build_request("GET", f"{API}/{route}", params=dict(asked))).json()
-        return answer
+        return self.answered(self.client.build_request("GET", f"{API}/{route}", params=dict(asked)))
+
+    def answered(self, request: httpx.Request) -> dict[str, Any]:
+        """The JSON object in the answer to a request. Raises DataError when there is none, or an error."""
+        answer = self.ask(request)
+        try:
+            found = answer.json()
+        except ValueError:
+            found = None  # a page for people, of a proxy or of another server
+        if not isinstance(found, dict):
+            raise DataError(
+                "the server does not speak MLflow's API", value=str(answer.url), fix="check its address, and what lies before it"
+            )
+        return found
 
     def ask(self, request: httpx.Request) -> httpx.Response:
         """The answer to a request. Raises DataError when there is none, or an error."""
         try:
             answer = self.client.send(request)
         except httpx.HTTPError as error:
-            raise DataError(
-                f"the server does not answer: {error}", value=self.identity, fix="look whether it runs, and its address"
-            ) from error
+            raise self._silent(error) from error
         if answer.is_error:
             raise _refused(answer)
         return answer
+
+    def _silent(self, error: httpx.HTTPError) -> DataError:
+        return DataError(f"the server does not answer: {error}", value=self.identity, fix="look whether it runs, and its address")
 
 
 def _refused(answer: httpx.Response) -> DataError:
@@ -203,7 +219,7 @@ def _refused(answer: httpx.Response) -> DataError:
     )
 
 
-def _proxied(place: str) -> str:
+def proxied(place: str) -> str:
     """The path below the server's artifacts of an `mlflow-artifacts:` URI, with or without a host."""
     return urlsplit(place).path.strip("/")
 

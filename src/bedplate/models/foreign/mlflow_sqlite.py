@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from bedplate.core.errors import DataError
 from bedplate.models.foreign.places import fetched, listed
@@ -29,7 +30,7 @@ class SqliteStore:
         try:
             if not path.is_file():
                 raise sqlite3.OperationalError("there is no such file")
-            self._database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+            self._database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
             self._database.row_factory = sqlite3.Row
             tables = {row["name"] for row in self._database.execute("SELECT name FROM sqlite_master")}
         except sqlite3.Error as error:
@@ -140,8 +141,11 @@ class SqliteStore:
         scheme, _, rest = place.partition(":/")
         if scheme == "runs":
             run, _, below = rest.strip("/").partition("/")
-            [owner] = self._rows("runs", "run_uuid", run_uuid=run)
-            return f"{owner['artifact_uri']}/{below}"
+            owners = self._rows("runs", "run_uuid", run_uuid=run)
+            if not owners:
+                fix = "leave this version out, or restore the run"
+                raise DataError("the run that holds a version's files is not in the store", value=place, fix=fix)
+            return f"{owners[0]['artifact_uri']}/{below}"
         if scheme == "models":
             found = self._rows("logged_models", "model_id", model_id=rest.strip("/"))
             return str(found[0]["artifact_location"]) if found else place

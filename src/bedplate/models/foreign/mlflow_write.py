@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from bedplate.core.errors import DataError
-from bedplate.models.foreign.mlflow_rest import API, PROXY, RestStore
+from bedplate.models.foreign.mlflow_rest import API, PROXY, RestStore, proxied
 from bedplate.models.foreign.places import local_path
 from bedplate.models.foreign.records import Experiment, Point, RegisteredVersion, Run, Store
 
@@ -121,7 +121,7 @@ class RestWriter:
 
     def _put(self, place: str, name: str, file: Path) -> None:
         if place.startswith("mlflow-artifacts:"):
-            path = quote(f"{PROXY}/{place.partition(':')[2].strip('/')}/{name}")
+            path = quote(f"{PROXY}/{proxied(place)}/{name}")
             with file.open("rb") as content:
                 self.store.ask(self.store.client.build_request("PUT", path, content=_blocks(content)))
             return
@@ -184,8 +184,7 @@ class RestWriter:
         return made
 
     def _post(self, route: str, **body: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self.store.ask(self.store.client.build_request("POST", f"{API}/{route}", json=body)).json()
-        return answer
+        return self.store.answered(self.store.client.build_request("POST", f"{API}/{route}", json=body))
 
 
 def moved(address: str, places: Mapping[str, str]) -> str | None:

@@ -101,7 +101,7 @@ class WandbStore:
         found = self._runs[run]
         names = {point.name for point in found.points}
         at_ms = found.end_ms or found.start_ms
-        rest = {name: value for name, value in _flat(found.summary) if name not in names and not name.startswith(_OWN)}
+        rest = {name: value for name, value in _flat(found.summary) if name not in names and not _is_own(name)}
         more = [Point(name, float(value), at_ms, found.step) for name, value in rest.items() if _is_number(value)]
         return [*found.points, *more]
 
@@ -180,16 +180,22 @@ def frames(data: bytes, name: str) -> Iterator[bytes]:
             continue
         crc, length, kind = _FRAME.unpack_from(data, at)
         body = data[at + _FRAME.size : at + _FRAME.size + length]
+        if length > left - _FRAME.size:  # no record leaves its block, however short the file
+            raise _damaged(name, at)
         if len(body) < length:
             return  # it was being written when the run was killed
         if kind not in (_FULL, _FIRST, _MIDDLE, _LAST) or zlib.crc32(body, zlib.crc32(bytes([kind]))) != crc:
             if at + _FRAME.size + length >= len(data):
                 return
-            raise DataError(f"the run's file is damaged at byte {at}", value=name, fix="copy it again from where it was written")
+            raise _damaged(name, at)
         at += _FRAME.size + length
         parts = body if kind in (_FULL, _FIRST) else parts + body
         if kind in (_FULL, _LAST):
             yield parts
+
+
+def _damaged(name: str, at: int) -> DataError:
+    return DataError(f"the run's file is damaged at byte {at}", value=name, fix="copy it again from where it was written")
 
 
 def _apply(run: _Folded, record: list[wire.Field]) -> None:
@@ -223,7 +229,7 @@ def _history(run: _Folded, message: list[wire.Field]) -> None:
     run.step = int(own) if own is not None else run.step + 1
     at_ms = 1000 * float(values.get("_timestamp", run.start_ms / 1000))
     run.end_ms = max(run.end_ms or 0, at_ms)
-    nested = [(name.replace("\0", "."), value) for name, value in values.items() if name not in _OWN]
+    nested = [(name.replace("\0", "."), value) for name, value in values.items() if name.partition("\0")[0] not in _OWN]
     for name, value in (leaf for top, inner in nested for leaf in _flat({top: inner})):
         if _is_number(value):
             run.points.append(Point(name, float(value), at_ms, run.step))
@@ -266,7 +272,11 @@ def _update(target: dict[str, Any], message: list[wire.Field]) -> None:
         place = target
         for part in path[:-1]:
             inner = place.get(part)
-            place = place.setdefault(part, {}) if isinstance(inner, dict) or inner is None else place
+            if not isinstance(inner, dict):  # a plain value gives way to the mapping that is written in its place
+                inner = {}
+                if each.number == 1:
+                    place[part] = inner
+            place = inner
         if each.number == 1:
             place[path[-1]] = value
         else:
@@ -290,6 +300,11 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{before}{name}.")
         else:
             yield f"{before}{name}", value
+
+
+def _is_own(name: str) -> bool:
+    """Whether W&B wrote it of itself; `_step_size` is the user's."""
+    return name.partition(".")[0] in _OWN
 
 
 def _is_number(value: Any) -> bool:

@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import lzma
+import pickletools
 import re
 import struct
 import zipfile
@@ -25,7 +26,7 @@ from typing import IO
 
 from bedplate.core.errors import DataError
 from bedplate.models import wire
-from bedplate.models.packaging.pickles import TENSORS, begins_like_one, globals_of
+from bedplate.models.packaging.pickles import TENSORS, begins_like_one, called_before_the_end, globals_of
 
 WEIGHTS = ("safetensors", "onnx", "torch_export", "gguf", "xgboost", "lightgbm", "skops", "keras")
 _HEAD = 1 << 16
@@ -33,7 +34,7 @@ _LARGEST_HEADER = 100_000_000  # of safetensors, as its own library has it
 _LARGEST_TEXT = 64_000_000
 _OBJECT_ARRAY = re.compile(rb"'descr':\s*[^,]*\|O")
 _LAMBDA = re.compile(rb'"class_name":\s*"Lambda"')
-_OLD_PICKLES = tuple(bytes([byte]) for byte in b"(c]}ldi\x80")
+_OPCODES = frozenset(opcode.code.encode("latin-1") for opcode in pickletools.opcodes)
 _PROGRAMS = (b"\x7fELF", b"MZ\x90\x00", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"#!", b"\0asm")
 _UNPACKED: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
     (b"\x1f\x8b", lambda data: gzip.GzipFile(fileobj=io.BytesIO(data)).read(_HEAD)),
@@ -78,11 +79,16 @@ def _danger(head: bytes, opened: Callable[[], IO[bytes]], name: str) -> str:
         with opened() as file:
             return "a Lambda layer of Keras is Python code" if _LAMBDA.search(file.read()) else ""
     for magic, unpack in _UNPACKED:
-        if head.startswith(magic) and begins_like_one(_unpacked(unpack, head)):
-            return "a compressed pickle"
-    if head[:1] in _OLD_PICKLES:  # protocols 0 and 1 have no mark of their own
+        if head.startswith(magic):
+            unpacked = _unpacked(unpack, head)
+            if begins_like_one(unpacked) or globals_of(unpacked) or called_before_the_end(unpacked):
+                return "a compressed pickle"
+    if head[:1] in _OPCODES:  # protocols 0 and 1 have no mark of their own, and may begin with any opcode
         with opened() as file:
             found = globals_of(file)
+        if found is None:
+            with opened() as file:
+                found = called_before_the_end(file)
         return _names(found) if found else ""
     return ""
 

@@ -30,6 +30,8 @@ UNKNOWN = "(computed when it is read)"
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING"}
 _GETS = {"GET", "BINGET", "LONG_BINGET"}
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
+_CALLS = {"REDUCE", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"}
+_BROKEN = (ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError)  # of genops: an opcode that is none, or a cut
 _MOST_OPCODES = 5_000_000
 
 
@@ -40,8 +42,33 @@ def globals_of(data: bytes | IO[bytes]) -> frozenset[str] | None:
     """
     try:
         return frozenset(_globals(data))
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError):
-        return None  # what genops raises for an opcode that is none, or for a pickle that is cut short
+    except _BROKEN:
+        return None
+
+
+def called_before_the_end(data: bytes | IO[bytes]) -> frozenset[str]:
+    """`module.name` of what reading `data` calls, also where it breaks later on: the library calls as it reads.
+
+    Text that happens to be opcodes for a while calls nothing: a call needs a name that can be imported, and something to call it with.
+    """
+    named: set[str] = set()
+    called: set[str] = set()
+    marked = given = False
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            name = opcode.name
+            if name in ("GLOBAL", "INST") and str(argument).count(" ") == 1:
+                (named if name == "GLOBAL" else called if marked else set()).add(str(argument).replace(" ", "."))
+            elif name == "STACK_GLOBAL":
+                named.add(UNKNOWN)
+            elif name in _CALLS:
+                called |= named if given else set()
+            else:
+                given = given or bool(named and opcode.stack_after)
+            marked = marked or name == "MARK"
+    except _BROKEN:
+        return frozenset(called)
+    return frozenset(called)
 
 
 def begins_like_one(data: bytes) -> bool:
