@@ -48,8 +48,20 @@ def test_it_goes_on_until_ctrl_c_and_sees_a_changed_project_file(hello: Path) ->
     wait_until(lambda: [run["status"] for run in as_json(hello, "ps", "--all")] == ["succeeded", "succeeded"])
     process.send_signal(signal.SIGINT)
     code, output = ended(process)
-    assert code != 0 and "the declaration of hello changed" in output
+    assert code == 130 and "the declaration of hello changed" in output
     assert "Traceback" not in output
+
+
+def test_ctrl_c_during_a_launch_stops_it_and_ends_the_watch(hello: Path) -> None:
+    watched(hello)
+    text = (hello / "bedplate.yaml").read_text()
+    (hello / "bedplate.yaml").write_text(text.replace("seconds: 0", "seconds: 60"))
+    process = started(hello, "watch", "--poll", "100ms")
+    wait_until(lambda: is_running(hello))
+    process.send_signal(signal.SIGINT)
+    code, output = ended(process)
+    assert code == 130 and "stopped" in output and "Traceback" not in output
+    assert [run["status"] for run in as_json(hello, "ps", "--all")] == ["stopped"]
 
 
 def test_a_project_without_triggers_is_told_how_to_declare_one(hello: Path) -> None:

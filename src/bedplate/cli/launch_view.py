@@ -39,6 +39,11 @@ class LaunchView:
         times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
         self._bars = Progress(*columns, *times, console=console, transient=True, disable=quiet or not console.is_terminal)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._interrupts > 0
+
     def __call__(self, launch: LaunchRecord, _plan: Plan | None, moments: list[Moment]) -> None:
         """Take note of the present moment."""
         for moment in moments:

@@ -13,10 +13,12 @@ from typing import Annotated
 import typer
 
 from bedplate.cli.command import AsJson, ProjectFolder
-from bedplate.cli.launch_view import follow
+from bedplate.cli.launch_view import LaunchView
 from bedplate.core.clock import duration_s, iso
 from bedplate.core.errors import BedplateError
 from bedplate.core.project import load_project
+from bedplate.core.record import LaunchRecord
+from bedplate.flow.drive import drive
 from bedplate.flow.watching import Watcher
 from bedplate.flow.workspace import Workspace, open_workspace
 
@@ -48,7 +50,8 @@ def _look(watcher: Watcher, told: set[str], as_json: bool) -> bool:
     """Fire and drive what is due; whether all of it went well. A trouble is told once, until it is another."""
     workspace = watcher.workspace
     for launch in watcher.unfinished():
-        follow(workspace, launch, as_json)
+        if _drive(workspace, launch, as_json)[1]:
+            raise KeyboardInterrupt
     due, troubles = watcher.due()
     for trouble in set(troubles) - told:
         typer.echo(f"watch {trouble}", err=True)
@@ -59,11 +62,20 @@ def _look(watcher: Watcher, told: set[str], as_json: bool) -> bool:
         launch = watcher.fire(each)
         if not as_json:
             typer.echo(f"{iso(workspace.clock.now())}  {each.trigger}: {each.why}  -> {launch}", err=True)
-        ended = follow(workspace, launch, as_json)
+        ended, interrupted = _drive(workspace, launch, as_json)
         shown = {**asdict(each), "launch": launch, "status": ended.status, "message": ended.message}
         typer.echo(json.dumps(shown) if as_json else f"{launch} {ended.status}" + (f": {ended.message}" if ended.message else ""))
+        if interrupted:
+            raise KeyboardInterrupt
         well = well and ended.status == "done"
     return well
+
+
+def _drive(workspace: Workspace, launch: str, as_json: bool) -> tuple[LaunchRecord, bool]:
+    """The launch at its end, and whether Ctrl-C was pressed meanwhile: a launch may have ended well all the same."""
+    view = LaunchView(workspace, launch, quiet=as_json)
+    with view.shown():
+        return drive(workspace, launch, view), view.interrupted
 
 
 def _reload(workspace: Workspace) -> None:

@@ -1,0 +1,45 @@
+"""Endpoints: their model, their store and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from bedplate.core.spec import Endpoint, Model
+
+
+def test_a_model_and_its_endpoint() -> None:
+    model = Model.model_validate({"from": "train", "evaluate": "t.py:evaluate", "predict": "t.py:predict"})
+    assert (model.promote.to, model.promote.when) == ("production", ())
+    assert Endpoint(model="delay@production").port == 0
+    for values in ({"model": "delay"}, {"model": "delay@7"}, {"model": "delay@production", "port": 70000}):
+        with pytest.raises(ValidationError):
+            Endpoint.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("store", "allowed"),
+    [
+        ("sqlite://", True),
+        ("redis://cache:6379/0", True),
+        ("redis://:${REDIS_PASSWORD}@cache:6379/0", True),
+        ("postgres://app:${PG_PASSWORD}@db/features", True),
+        ("redis://:hunter2@cache:6379/0", False),
+        ("postgres://app:${PG}x@db/features", False),
+        ("mysql://db", False),
+        ("redis", False),
+    ],
+)
+def test_a_store_s_password_is_named_and_never_written(store: str, allowed: bool) -> None:
+    if allowed:
+        assert Endpoint(model="delay@production", store=store).store == store
+    else:
+        with pytest.raises(ValueError, match=r"write sqlite://|a password is not written down"):
+            Endpoint(model="delay@production", store=store)
+
+
+def test_an_endpoint_refuses_what_is_not_signed_unless_it_is_declared() -> None:
+    assert Endpoint(model="delay@production").unsigned == "refused"
+    assert Endpoint(model="delay@production", unsigned="allowed").unsigned == "allowed"
+    with pytest.raises(ValidationError):
+        Endpoint.model_validate({"model": "delay@production", "unsigned": True})
