@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from bedplate.core.clock import SimClock
 from bedplate.core.errors import DataError, JobError, NotFound
-from bedplate.serve.gateway import MAX_BODY_BYTES, MAX_INSTANCES, EndpointInfo, Field, Looked, answer_id, app
+from bedplate.serve.asgi import MAX_BODY_BYTES
+from bedplate.serve.fields import Field
+from bedplate.serve.gateway import MAX_INSTANCES, EndpointInfo, Looked, answer_id, app
 from serve.replica import serving
 
 INFO = EndpointInfo(
@@ -129,7 +131,12 @@ def test_optional_fields_may_be_absent_or_null(client: httpx.Client) -> None:
 
 def test_health_and_description(client: httpx.Client, replica: Replica) -> None:
     replica.health = {"written": 5, "lost": 2}
-    assert client.get("/health").json() == {"status": "ready", "model": "delay@3", "answers": {"written": 5, "lost": 2}}
+    assert client.get("/health").json() == {
+        "status": "ready",
+        "model": "delay@3",
+        "waiting": 0,
+        "answers": {"written": 5, "lost": 2},
+    }
     description = client.get("/").json()
     assert description["fields"]["carrier"] == "string"
     assert description["fields"]["distance"] == "float, may be null"
@@ -233,7 +240,7 @@ def test_loopback_names_are_taken(client: httpx.Client, host: str) -> None:
         ("OPTIONS", "/predict", 405),
         ("DELETE", "/", 405),
         ("POST", "/predict/", 404),
-        ("GET", "/docs", 404),
+        ("GET", "/admin", 404),
         ("GET", "/../etc/passwd", 404),
         ("GET", "/health/", 404),
     ],

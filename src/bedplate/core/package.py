@@ -24,6 +24,7 @@ SIGNATURE_FILE = "signature.json"
 EXAMPLE_FILE = "example.json"
 ENVIRONMENT_FILE = "environment.json"
 TOMBSTONE_FILE = "removed.json"
+OBJECTS = "objects"  # below the state folder: bytes of models by their SHA-256, shared by versions
 
 
 @contextmanager

@@ -17,9 +17,8 @@ from bedplate.core.loading import load
 from bedplate.core.record import RunRecord
 from bedplate.core.run import Finish
 from bedplate.core.versions import Output, Version
-from bedplate.flow.deciding import signed
 from bedplate.flow.facts import location_of
-from bedplate.flow.tables import SERIES
+from bedplate.flow.tables import DECIDING, SERIES
 from bedplate.flow.workspace import Workspace
 
 
@@ -122,6 +121,7 @@ def _decided(workspace: Workspace, run: RunRecord, evaluation: Mapping[str, Any]
         return None
     candidate = workspace.records.version(evaluation["candidate"])
     known = storable(evaluation)
+    signed = load(DECIDING, "signed", "decision")
     decision = signed(workspace, candidate, alias, {"by": "gate", "run": run.id, **known["decision"]}, known)
     recorded = {**known, "decision": decision, "run": run.id}
     drafts = [Draft("evaluation.recorded", model, recorded, key=f"{run.id}/evaluation")]

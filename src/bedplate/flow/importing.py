@@ -22,9 +22,9 @@ from bedplate.core.digest import digest, digest_files
 from bedplate.core.errors import BedplateError, DataError, UnsafeArtifact
 from bedplate.core.event import Draft
 from bedplate.core.loading import load
+from bedplate.core.package import OBJECTS
 from bedplate.core.versions import Version
 from bedplate.flow.deciding import signed
-from bedplate.flow.steps.model import OBJECTS
 from bedplate.flow.tables import SERIES
 from bedplate.flow.workspace import Workspace
 from bedplate.models.foreign.mlflow_write import moved

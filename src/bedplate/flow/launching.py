@@ -19,18 +19,18 @@ from bedplate.core.clock import duration_s
 from bedplate.core.digest import digest
 from bedplate.core.errors import BedplateError
 from bedplate.core.event import Draft
+from bedplate.core.loading import load
 from bedplate.core.plan import PlannedStep, Step
 from bedplate.core.record import RunRecord
 from bedplate.core.spec import Job, MeshAxes, Promote
 from bedplate.core.versions import Version
 from bedplate.flow.closure import snapshot
-from bedplate.flow.deciding import admitted
 from bedplate.flow.facts import Facts, Made, is_present, location_of
 from bedplate.flow.intervals import checkpoint_settings
-from bedplate.flow.meshing import chosen_mesh
 from bedplate.flow.stale import components
+from bedplate.flow.tables import DECIDING, MESHING
 from bedplate.flow.workspace import Workspace
-from bedplate.models.gate import to_compare
+from bedplate.models.declared_rules import to_compare
 
 ENVIRONMENTS = "environments"
 
@@ -80,7 +80,8 @@ def waivers(workspace: Workspace, step: Step, created: Draft) -> list[Draft]:
     if step.kind != "endpoint":
         return []
     version = workspace.records.version(created.payload["inputs"][step.spec["model"]])
-    return admitted(workspace, step.name, version, step.spec["alias"])
+    drafts: list[Draft] = load(DECIDING, "admitted", "decision")(workspace, step.name, version, step.spec["alias"])
+    return drafts
 
 
 def _given(step: Step, need: str, outputs: Mapping[str, Made], facts: Facts) -> Mapping[str, Version]:
@@ -140,7 +141,8 @@ def _checkpoint_settings(job: Job | None, planned: PlannedStep, facts: Facts) ->
 
 def _mesh_settings(job: Job, planned: PlannedStep, facts: Facts) -> dict[str, Any]:
     """How the model is computed. Without a mesh of its own a job is pure data parallel; with `auto` the planner chooses."""
-    choice = chosen_mesh(job, planned, facts.pools, facts.rates.get(planned.step.name))
+    chosen = load(MESHING, "choice", "mesh") if job.mesh_is_planned else None
+    choice = chosen(job, planned, facts.pools, facts.rates.get(planned.step.name)) if chosen else None
     mesh = dict(choice.mesh) if choice else job.mesh.model_dump(exclude_none=True) if isinstance(job.mesh, MeshAxes) else None
     named = ("precision", "accumulate", "activation_checkpointing", "compile")
     told = {"planned": choice.to_json()} if choice else {}
@@ -167,10 +169,10 @@ def _resume(workspace: Workspace, fingerprint: str) -> Mapping[str, Any] | None:
 def environment(memory: Path) -> dict[str, Any]:
     """The Python environment of this process: interpreter, platform, and the digest of all installed distributions.
 
-    Reading every distribution takes 0.1 s, so the result is remembered in the file `memory` until the modification time of a folder on the
-    import path changes, as every installation does to it. The list itself is kept beside it, by its digest.
+    Reading every distribution takes 0.1 s, so the result is remembered in the file `memory` until the modification time of a folder of
+    distributions changes, as every installation does to it. The list itself is kept beside it, by its digest.
     """
-    folders = [[entry, Path(entry).stat().st_mtime_ns] for entry in sys.path if Path(entry).is_dir()]
+    folders = [[entry, Path(entry).stat().st_mtime_ns] for entry in sys.path if _has_distributions(Path(entry))]
     known = json.loads(memory.read_text()) if memory.exists() else {}
     if known.get("folders") != folders:
         packages = sorted({f"{found.name}=={found.version}" for found in importlib.metadata.distributions()})
@@ -178,6 +180,11 @@ def environment(memory: Path) -> dict[str, Any]:
         write_json(memory.parent / ENVIRONMENTS / f"{known['lock']}.json", packages)  # so that a replay can name what changed
         write_json(memory, known)
     return {"python": platform.python_version(), "platform": platform.platform(), "packages": known["packages"], "lock": known["lock"]}
+
+
+def _has_distributions(folder: Path) -> bool:
+    """Whether packages are installed there; the working folder, which is on the path too, changes all the time."""
+    return folder.is_dir() and any(each.suffix in (".dist-info", ".egg-info") for each in folder.iterdir())
 
 
 def _hardware(facts: Facts) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from bedplate.core.spec import Inputs
 from bedplate.data.on_demand import OnDemandView, apply
 from bedplate.data.online.store import Asked, Found, OnlineStore, Value, model_value
 from bedplate.data.schema import ARROW
-from bedplate.serve.gateway import Field, Looked
+from bedplate.serve.fields import Field
+from bedplate.serve.gateway import Looked
 
 
 class Lookup:

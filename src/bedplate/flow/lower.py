@@ -15,8 +15,8 @@ from typing import Any
 
 from bedplate.core.errors import NotFound, SpecError, nearest
 from bedplate.core.plan import Step
-from bedplate.core.spec import Dataset, Feature, ImageInputs, Imported, Inputs, Job, ProjectSpec, TextInputs
-from bedplate.models.gate import to_measure
+from bedplate.core.spec import Dataset, Endpoint, Feature, ImageInputs, Imported, Inputs, Job, ProjectSpec, TextInputs
+from bedplate.models.declared_rules import to_measure
 
 FORMATS: Mapping[str, int] = {  # raised when the meaning of a step's output changes, so that old outputs are made anew
     "job": 1,
@@ -224,6 +224,7 @@ def _endpoint(name: str, spec: ProjectSpec) -> Step:
         model=model,
         alias=spec.endpoints[name].model.partition("@")[2],
         port=spec.endpoints[name].port,
+        **_limits(spec.endpoints[name]),
         predict=declared.predict,
         inputs=job.inputs.model_dump(mode="json"),
         spine=_dataset(spec.datasets[job.inputs.spine]),
@@ -232,6 +233,12 @@ def _endpoint(name: str, spec: ProjectSpec) -> Step:
     )
     entries = tuple(dict.fromkeys([declared.predict.partition(":")[0], *_function_files(job.inputs, spec)]))
     return Step(name, "endpoint", (model, f"{name}.features"), values, entries, job.code)
+
+
+def _limits(endpoint: Endpoint) -> dict[str, Any]:
+    """How much an endpoint answers at once and how long it takes; nothing where all is as it is by default."""
+    values = endpoint.model_dump(mode="json", include={"batching", "deadline", "queue"}, exclude_defaults=True)
+    return {"limits": values} if values else {}
 
 
 def _view_key(feature: Feature, spec: ProjectSpec) -> dict[str, Any]:

@@ -31,9 +31,9 @@ def mesh_pass(plan: Plan, jobs: Mapping[str, Job], pools: Sequence[Pool], known:
 
 def chosen_mesh(job: Job, planned: PlannedStep, pools: Sequence[Pool], known: Rates | None = None) -> Choice | None:
     """The choice for a job with `mesh: auto`, or with an axis that is `auto`; None for any other."""
-    axes = job.mesh if isinstance(job.mesh, MeshAxes) else None
-    if planned.placement is None or (job.mesh != "auto" if axes is None else not axes.planned):
+    if planned.placement is None or not job.mesh_is_planned:
         return None
+    axes = job.mesh if isinstance(job.mesh, MeshAxes) else None
     workers, code = planned.placement.world_size, _code(job)
     least, most = job.resources.worker_range()
     if least != most:

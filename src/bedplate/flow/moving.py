@@ -15,12 +15,13 @@ from pathlib import Path
 
 from bedplate.core.errors import BedplateError, Busy, NotFound, Outrun, nearest
 from bedplate.core.event import Draft
+from bedplate.core.loading import load
+from bedplate.core.package import OBJECTS
 from bedplate.core.package import remove as remove_package
 from bedplate.core.versions import Version
-from bedplate.flow.deciding import signed
 from bedplate.flow.facts import location_of, run_is_alive
 from bedplate.flow.planner import plan
-from bedplate.flow.steps.model import OBJECTS
+from bedplate.flow.tables import DECIDING
 from bedplate.flow.workspace import Workspace
 
 TRIES = 50
@@ -138,6 +139,7 @@ def _move(workspace: Workspace, version: Version, reason: str) -> None:
         if present != before:
             fix = "look what was decided, and decide again"
             raise Outrun("the alias was moved meanwhile", value=f"{version.name}@{present}", fix=fix)
+        signed = load(DECIDING, "signed", "decision")
         decision = signed(workspace, version, alias, {"by": getpass.getuser(), "promoted": True, "override": True, "why": reason})
         return Draft("alias.moved", version.name, {"alias": alias, "version": version.number, "decision": decision})
 

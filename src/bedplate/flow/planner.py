@@ -10,15 +10,16 @@ from dataclasses import replace
 
 from bedplate.cluster.place import place
 from bedplate.core.errors import BedplateError
+from bedplate.core.loading import load
 from bedplate.core.plan import Plan, Step
 from bedplate.core.spec import ProjectSpec
 from bedplate.flow.facts import Facts, gather
 from bedplate.flow.intervals import explained
 from bedplate.flow.lower import lower, select
-from bedplate.flow.meshing import mesh_pass
 from bedplate.flow.stale import judge
+from bedplate.flow.tables import MESHING
 from bedplate.flow.workspace import Workspace
-from bedplate.models.gate import check_expressions
+from bedplate.models.declared_rules import check_expressions
 
 
 def steps_for(spec: ProjectSpec, targets: Sequence[str]) -> tuple[Step, ...]:
@@ -39,7 +40,11 @@ def plan(workspace: Workspace, targets: Sequence[str] = (), force: Sequence[str]
     steps = steps_for(workspace.project.spec, targets)
     facts = gather(workspace, steps)
     planned = plan_steps(workspace.project.name, targets, steps, facts, force)
-    return mesh_pass(planned, workspace.project.spec.jobs, facts.pools, facts.rates)
+    jobs = workspace.project.spec.jobs
+    if not any(step.name in jobs and jobs[step.name].mesh_is_planned for step in steps):
+        return planned
+    meshed: Plan = load(MESHING, "pass", "pass")(planned, jobs, facts.pools, facts.rates)
+    return meshed
 
 
 def check_run_targets(spec: ProjectSpec, targets: Sequence[str]) -> None:

@@ -33,6 +33,16 @@ EXPORTS: Mapping[str, Entry] = {
 
 SERIES: Mapping[str, Entry] = {"series": Entry("bedplate.models.series:SeriesStore", "the columnar store of metrics")}
 
+MESHING: Mapping[str, Entry] = {  # the planner takes 25 ms to import, and few jobs leave their mesh to it
+    "pass": Entry("bedplate.flow.meshing:mesh_pass", "the plan with a mesh for each step that leaves it to the planner"),
+    "choice": Entry("bedplate.flow.meshing:chosen_mesh", "the mesh of one job"),
+}
+
+DECIDING: Mapping[str, Entry] = {  # cryptography takes 40 ms to import, and most launches decide nothing
+    "signed": Entry("bedplate.flow.deciding:signed", "a decision with its signed statement"),
+    "admitted": Entry("bedplate.flow.deciding:admitted", "whether an endpoint may serve a version"),
+}
+
 SIGNING: Mapping[str, Entry] = {
     "sign": Entry("bedplate.core.heads:sign_head", "signs the head of the chain; cryptography takes 40 ms to import")
 }

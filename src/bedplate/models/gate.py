@@ -15,7 +15,7 @@ from bedplate.core.spec import Promote
 from bedplate.models.bootstrap import Interval, confident, interval
 from bedplate.models.expression import Compared, Rule, judge, parse
 from bedplate.models.grades import Grades
-from bedplate.models.reading import MEASURED, Metrics
+from bedplate.models.reading import Metrics
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,6 @@ class Decision:
         waits = self.pending if isinstance(self.pending, int) else list(self.pending)
         shown = {"pending": waits} if waits else {}
         return {"promoted": self.promoted, "checks": [check.to_json() for check in self.checks], "why": self.why, **shown}
-
-
-def check_expressions(promote: Promote) -> None:
-    """Raises SpecError when a rule is not in the language; the names of metrics are known only once a candidate was evaluated."""
-    for text in promote.when:
-        parse(text)
-
-
-def to_measure(promote: Promote) -> set[str]:
-    """The values that the gate itself must measure for these rules: latencies and the size."""
-    return {piece.name for text in promote.when for piece in parse(text).reads if piece.name in MEASURED and not piece.group}
-
-
-def to_compare(promote: Promote) -> set[tuple[str, str]]:
-    """The drifts that these rules name, as (measure, column)."""
-    return {(piece.measure, piece.name) for text in promote.when for piece in parse(text).reads if piece.measure}
 
 
 def decide(promote: Promote, candidate: Grades, production: Grades | None, drift: Mapping[str, float] | None = None) -> Decision:

@@ -89,7 +89,8 @@ class Listener(uvicorn.Server):
     def serve_until_stopped(self) -> None:
         """Serve; returns after the socket is closed and `on_stop` returned."""
         try:
-            asyncio.run(self.serve([self._sock]))
+            with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:  # uvloop, where it can be installed
+                runner.run(self.serve([self._sock]))
         finally:
             self._sock.close()
             self._on_stop()

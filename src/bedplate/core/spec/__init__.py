@@ -5,11 +5,12 @@ Does not know: YAML or positions (`source`), references between fields (`project
 
 from bedplate.core.spec.base import Column, Declared, Entry, Name
 from bedplate.core.spec.dataset import ColumnType, Dataset
-from bedplate.core.spec.endpoint import Endpoint
+from bedplate.core.spec.endpoint import Batching, Endpoint
 from bedplate.core.spec.feature import FEATURE_KINDS, Aggregate, AnyFeature, Feature, OnDemand
 from bedplate.core.spec.inputs import INPUT_KINDS, AnyInputs, ImageInputs, Inputs, Split, TextInputs
 from bedplate.core.spec.job import Checkpoints, Job, Keep, LogMeaning, ProfiledSteps
 from bedplate.core.spec.model import MODEL_KINDS, AnyModel, Imported, Model, Promote
+from bedplate.core.spec.policy import RULES, Policies, Residence, Rule
 from bedplate.core.spec.resources import SPLIT_BACKWARD, Architecture, AxisSize, MeshAxes, Resources, Schedule
 from bedplate.core.spec.watch import Trigger
 from bedplate.core.spec.whole import ProjectSpec
@@ -18,6 +19,7 @@ __all__ = [
     "FEATURE_KINDS",
     "INPUT_KINDS",
     "MODEL_KINDS",
+    "RULES",
     "SPLIT_BACKWARD",
     "Aggregate",
     "AnyFeature",
@@ -25,6 +27,7 @@ __all__ = [
     "AnyModel",
     "Architecture",
     "AxisSize",
+    "Batching",
     "Checkpoints",
     "Column",
     "ColumnType",
@@ -43,10 +46,13 @@ __all__ = [
     "Model",
     "Name",
     "OnDemand",
+    "Policies",
     "ProfiledSteps",
     "ProjectSpec",
     "Promote",
+    "Residence",
     "Resources",
+    "Rule",
     "Schedule",
     "Split",
     "TextInputs",

@@ -10,20 +10,47 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from bedplate.core.clock import duration_s
+from bedplate.core.errors import SpecError
 from bedplate.core.spec.base import Declared
+
+
+class Batching(Declared):
+    """How many rows are answered by one call of the model, and how long the first of them waits for others."""
+
+    size: int = Field(default=32, ge=1, le=10_000)
+    delay: str = "0ms"
+
+    @field_validator("delay")
+    @classmethod
+    def _delay(cls, value: str) -> str:
+        return value if value in ("0", "0ms", "0s") else checked_duration(value)
+
+    @property
+    def delay_s(self) -> float:
+        """The delay in seconds."""
+        return 0.0 if self.delay in ("0", "0ms", "0s") else duration_s(self.delay)
 
 
 class Endpoint(Declared):
     """An HTTP endpoint on loopback for the model behind an alias (`delay@production`). Port 0 takes a free one and keeps it.
 
     `store` is where its features lie: `sqlite://` (a file of each replica), `redis://...` or `postgres://...`. A password is named, as
-    `${NAME}` of the environment, and never written.
+    `${NAME}` of the environment, and never written. At most `queue` rows wait; a request that takes longer than `deadline` gets an error.
     """
 
     model: str = Field(pattern=r"^[a-z][a-z0-9_-]*@[a-z][a-z0-9_-]*$")
     port: int = Field(default=0, ge=0, le=65535)
     store: str = "sqlite://"
     unsigned: Literal["refused", "allowed"] = "refused"
+    batching: Batching = Batching()
+    deadline: str = "30s"
+    queue: int = Field(default=1000, ge=1, le=1_000_000)
+
+    @field_validator("deadline")
+    @classmethod
+    def _deadline(cls, value: str) -> str:
+        return checked_duration(value)
 
     @field_validator("store")
     @classmethod
@@ -37,3 +64,12 @@ class Endpoint(Declared):
                 "a password is not written down: name a variable of the environment, as in redis://:${REDIS_PASSWORD}@host:6379/0"
             )
         return store
+
+
+def checked_duration(value: str) -> str:
+    """The value, when it is a duration. Raises ValueError."""
+    try:
+        duration_s(value)
+    except SpecError as error:
+        raise ValueError(error.one_line()) from error
+    return value

@@ -98,6 +98,11 @@ class Job(Declared):
     preemption_notice: str | None = None
     profile: ProfiledSteps | None = None
 
+    @property
+    def mesh_is_planned(self) -> bool:
+        """Whether the mesh, or an axis of it, is left to the planner."""
+        return bool(self.mesh.planned) if isinstance(self.mesh, MeshAxes) else self.mesh == "auto"
+
     @field_validator("on_log")
     @classmethod
     def _patterns(cls, patterns: dict[str, LogMeaning]) -> dict[str, LogMeaning]:

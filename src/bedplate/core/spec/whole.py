@@ -15,6 +15,7 @@ from bedplate.core.spec.endpoint import Endpoint
 from bedplate.core.spec.feature import AnyFeature, Feature, OnDemand
 from bedplate.core.spec.job import Job
 from bedplate.core.spec.model import AnyModel, Imported, Model
+from bedplate.core.spec.policy import Policies
 from bedplate.core.spec.watch import Trigger
 
 
@@ -28,6 +29,7 @@ class ProjectSpec(Declared):
     models: dict[Name, AnyModel] = Field(default_factory=dict)
     endpoints: dict[Name, Endpoint] = Field(default_factory=dict)
     watch: dict[Name, Trigger] = Field(default_factory=dict)
+    policies: Policies = Policies()
 
     @property
     def trained(self) -> dict[str, Model]:

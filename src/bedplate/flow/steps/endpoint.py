@@ -15,8 +15,9 @@ from typing import Any
 
 from bedplate.core.atomic import write_json
 from bedplate.core.attempt import Attempt
-from bedplate.core.clock import SystemClock, iso
+from bedplate.core.clock import SystemClock, duration_s, iso
 from bedplate.core.errors import Busy
+from bedplate.core.spec import Endpoint
 from bedplate.data.ingest import ingest_stream
 from bedplate.data.lake import Lake
 from bedplate.data.online.follow import Followed, Follower
@@ -29,6 +30,7 @@ from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.entry import load_function
 from bedplate.flow.steps.functions import on_demand_views
 from bedplate.serve.answers import AnswerLog
+from bedplate.serve.batching import Limits
 from bedplate.serve.gateway import EndpointInfo, app
 from bedplate.serve.listen import bind, run
 from bedplate.serve.runtimes.function import FunctionRuntime
@@ -54,7 +56,7 @@ def work(attempt: Attempt) -> int:
         return {**answers.health(), "behind": {name: asdict(lag) for name, lag in follower.lag().items()}}
 
     info = EndpointInfo(attempt.step, lookup.fields, model.ref, model.digest, attempt.run, attempt.token)
-    application = app(info, lookup, runtime.predict, lambda record: answers.remember(_stored(record)), health)
+    application = app(info, lookup, runtime.predict, lambda record: answers.remember(_stored(record)), health, limits=_limits(attempt))
     socket = _bind(step)
 
     def ready(port: int) -> None:
@@ -68,6 +70,12 @@ def work(attempt: Attempt) -> int:
 
     run(application, socket, ready, ended)
     return 0
+
+
+def _limits(attempt: Attempt) -> Limits:
+    declared = Endpoint.model_validate({"model": "any@any", **attempt.spec.get("limits", {})})
+    batching = declared.batching
+    return Limits(batching.size, batching.delay_s, declared.queue, duration_s(declared.deadline))
 
 
 def _follower(step: StepContext, store: OnlineStore, meta: Mapping[str, Any]) -> Follower:

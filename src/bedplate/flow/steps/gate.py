@@ -26,9 +26,10 @@ from bedplate.data.feed.samples import open_feed
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.entry import load_function
 from bedplate.models.card import card
+from bedplate.models.declared_rules import to_compare, to_measure
 from bedplate.models.drift import MEASURES
 from bedplate.models.expression import FIELD
-from bedplate.models.gate import decide, to_compare, to_measure
+from bedplate.models.gate import decide
 from bedplate.models.grades import Grades, grades
 from bedplate.models.measure import latencies_s, size_bytes
 from bedplate.train.bundle import ModelVersion

@@ -18,7 +18,7 @@ from bedplate.data.streams.log import Log
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.entry import load_function
 from bedplate.flow.steps.models import base_folder, saved_output
-from bedplate.flow.steps.outputs import STREAM, declared
+from bedplate.flow.steps.outputs import STREAM, report_outputs
 
 
 class OutputStream:
@@ -112,16 +112,3 @@ def checked_params(function: Any, params: Mapping[str, Any]) -> dict[str, Any]:
             fix = f"add `{each.name}` to the job's params, or give it a default"
             raise JobError("the function needs a parameter that nobody gave", value=each.name, fix=fix)
     return dict(params)
-
-
-def report_outputs(step: StepContext) -> None:
-    """Report every declared output as a version. Raises JobError for one that was not made."""
-    for name in step.attempt.spec["outputs"]:
-        made = declared(step.attempt, name)
-        if made is None:
-            noun, fix = (
-                ("stream", "append to run.stream(TOPIC)") if name.startswith(STREAM) else ("file", "write it below the project's folder")
-            )
-            raise JobError(f"the job did not write a {noun} that it declared", value=name, fix=f"{fix}, or take it out of `outputs`")
-        step.journal.write("output", **made.to_json())
-    step.journal.sync()

@@ -10,11 +10,11 @@ from typing import Any
 
 from bedplate.core.attempt import Attempt
 from bedplate.core.errors import DataError
+from bedplate.core.package import OBJECTS
 from bedplate.flow.steps.context import StepContext
 from bedplate.models.foreign.sources import Fetched, fetch
 from bedplate.models.packaging.assemble import assemble, through_store
 
-OBJECTS = "objects"  # below the state folder: bytes of models by their SHA-256, shared by versions
 UNKNOWN_LICENSE = "unknown"
 _REQUIREMENTS = ("requirements.txt", "conda.yaml", "python_env.yaml")
 

@@ -13,9 +13,8 @@ from bedplate.core.attempt import Attempt
 from bedplate.core.errors import JobError
 from bedplate.core.imported import environment_lock
 from bedplate.core.loading import Entry, load
-from bedplate.core.package import open_package
+from bedplate.core.package import OBJECTS, open_package
 from bedplate.core.versions import Output
-from bedplate.flow.steps.model import OBJECTS
 from bedplate.models.packaging.assemble import assemble, through_store
 
 MODEL_FOLDER = "model"

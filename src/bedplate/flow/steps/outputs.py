@@ -1,6 +1,6 @@
 """What a job made, as versions to be: its declared outputs, and the artifacts that a command logged.
 
-Does not know: whether the job succeeded, or what becomes of an output that is missing (the caller says).
+Does not know: whether the job succeeded, or what it computed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from bedplate.core.atomic import confined
 from bedplate.core.attempt import Attempt
 from bedplate.core.clock import SystemClock
 from bedplate.core.digest import digest, digest_file, digest_files
+from bedplate.core.errors import JobError
 from bedplate.core.versions import Output
 from bedplate.data.streams.log import Log
+from bedplate.flow.steps.context import StepContext
 
 STREAM = "log://"
 ARTIFACTS = "artifacts"
@@ -24,6 +26,19 @@ def declared(attempt: Attempt, name: str) -> Output | None:
     Raises BedplateError for a path that leads outside the project.
     """
     return _stream(attempt, name) if name.startswith(STREAM) else _file(attempt, name)
+
+
+def report_outputs(step: StepContext) -> None:
+    """Report every declared output as a version. Raises JobError for one that was not made."""
+    for name in step.attempt.spec["outputs"]:
+        made = declared(step.attempt, name)
+        if made is None:
+            noun, fix = (
+                ("stream", "append to run.stream(TOPIC)") if name.startswith(STREAM) else ("file", "write it below the project's folder")
+            )
+            raise JobError(f"the job did not write a {noun} that it declared", value=name, fix=f"{fix}, or take it out of `outputs`")
+        step.journal.write("output", **made.to_json())
+    step.journal.sync()
 
 
 def artifacts(attempt: Attempt) -> Output | None:

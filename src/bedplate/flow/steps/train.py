@@ -10,7 +10,7 @@ from bedplate.core.settings import read_cache
 from bedplate.data.feed.samples import open_feed
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.entry import load_function
-from bedplate.flow.steps.job import report_outputs
+from bedplate.flow.steps.outputs import report_outputs
 from bedplate.train.context import execute
 from bedplate.train.ranks import run_ranks
 from bedplate.train.seat import Seat
