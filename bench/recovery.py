@@ -25,7 +25,7 @@ from bench.table import Row
 
 ROUNDS = 5
 WORKERS = 4
-LIMIT_S = 90.0
+LIMIT_S = 45.0
 TRIALS = 3
 
 PROJECT = """
@@ -149,15 +149,17 @@ def _project(folder: Path, recovery: str) -> None:
 
 
 def _measured_s(project: Path, folder: Path, name: str, number: int, spare: list[float]) -> float:
-    """One time. Rounds in which torchrun did not come back (gloo's connections of its next group time out on a loaded machine) are left
-    out, in its favor, and said."""
-    for trial in range(TRIALS):
+    """One time. Where torchrun does not come back (rank 0 of its next group is refused by an address that is not there any more, and it
+    restarts until it hangs) the limit stands for its time, which is in its favor, and it is said."""
+    for trial in range(1 if name == "torchrun" else TRIALS):
         try:
             place = folder / str(trial)
             place.mkdir()
             return _recovery_s(project, place, name, number * TRIALS + trial, spare)
         except TimeoutError:
             print(f"{name} did not come back within {LIMIT_S:g} s", file=sys.stderr)
+    if name == "torchrun":
+        return LIMIT_S
     raise TimeoutError(f"{name} did not come back {TRIALS} times")
 
 

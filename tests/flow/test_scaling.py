@@ -36,10 +36,10 @@ def test_a_number_within_the_range_is_left_where_the_ranks_look(live: World) -> 
         return
     run, bounds = scale(live.workspace, "fit", 3)
     assert (run.id, bounds) == ("fit-1", (1, 4))
-    assert (live.workspace.attempt_folder("fit-1", 1) / READ_BY_RANKS).read_text() == "3"
+    assert (live.workspace.attempt_folder("fit-1", 1).parent / READ_BY_RANKS).read_text() == "3"
     assert WORKERS_FILE == READ_BY_RANKS
     scale(live.workspace, "fit-1", 1)
-    assert (live.workspace.attempt_folder("fit-1", 1) / READ_BY_RANKS).read_text() == "1"
+    assert (live.workspace.attempt_folder("fit-1", 1).parent / READ_BY_RANKS).read_text() == "1"
     with pytest.raises(BedplateError, match="from 1 to 4"):
         scale(live.workspace, "fit", 5)
 

@@ -23,6 +23,15 @@ from bedplate.train.mesh import Mesh
 from train import samples
 
 ROWS_A_STEP = 8
+SPUN_S = 0.001  # the end of a wait is spun: a core that sleeps may wake late by as much, which is noise in every one of many short waits
+
+
+def spend(seconds: float) -> None:
+    """Let time pass, precisely."""
+    end_s = time.perf_counter() + seconds
+    time.sleep(max(0.0, seconds - SPUN_S))
+    while time.perf_counter() < end_s:
+        pass
 
 
 class SlowFeed(samples.ArrayFeed):
@@ -90,7 +99,7 @@ def trained(
     small = torch.ones(1)
 
     def loss_of(model: Any, batch: Any) -> Any:
-        time.sleep(compute_s + (slow_s if run.rank == slow_rank else 0.0))
+        spend(compute_s + (slow_s if run.rank == slow_rank else 0.0))
         for _ in range(tiny):
             torch.neg(small)
         return model(batch["numeric"]).square().mean()
@@ -112,12 +121,12 @@ def trained_in_stages(
         @staticmethod
         def forward(context: Any, tensor: Any, seconds: float) -> Any:
             context.seconds = seconds
-            time.sleep(seconds / 2)
+            spend(seconds / 2)
             return tensor.clone()
 
         @staticmethod
         def backward(context: Any, *gradients: Any) -> Any:
-            time.sleep(context.seconds / 2)
+            spend(context.seconds / 2)
             return gradients[0], None
 
     class Net(torch.nn.Module):

@@ -252,7 +252,7 @@ def _nvlink(run: Any) -> None:
 
 
 def _fewer_then_more(run: Any) -> None:
-    (run.attempt.path / "workers").write_text("2" if run._keeper.steps < 10 else "4")
+    (run.attempt.path.parent / "workers").write_text("2" if run._keeper.steps < 10 else "4")
     deadline_s = time.monotonic() + 30
     while not run._memory.called and time.monotonic() < deadline_s:  # until the host has seen it
         time.sleep(0.01)
@@ -316,7 +316,7 @@ def stored_in(attempt: Attempt, tier: str) -> list[int]:
 
 
 def _five(run: Any) -> None:
-    (run.attempt.path / "workers").write_text("5")
+    (run.attempt.path.parent / "workers").write_text("5")
     time.sleep(1)  # four looks of the host
 
 

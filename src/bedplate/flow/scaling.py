@@ -1,4 +1,4 @@
-"""Telling a live elastic run how many workers it should have: capacity came or went.
+"""Telling a live elastic run how many workers it should have: capacity came or went. Later attempts of the run want as many.
 
 Does not know: how ranks come and go (`train.ranks` reads the file and acts when they meet).
 """
@@ -26,5 +26,5 @@ def scale(workspace: Workspace, name: str, workers: int) -> tuple[RunRecord, tup
         raise BedplateError("this run is not elastic", value=run.id, fix="declare a range: `resources: {workers: 2..8}`")
     if not least <= workers <= most:
         raise BedplateError("the job does not allow so many workers", value=workers, fix=f"choose from {least} to {most}")
-    write_bytes(workspace.attempt_folder(run.id, run.state.token) / WORKERS_FILE, str(workers).encode())
+    write_bytes(workspace.attempt_folder(run.id, run.state.token).parent / WORKERS_FILE, str(workers).encode())
     return run, (least, most)

@@ -471,7 +471,7 @@ class _Host:
     # -- size and progress --------------------------------------------------------------------------------------------------------
 
     def _wanted(self) -> int:
-        """How many workers there should be: what the file `workers` in the attempt's folder says, within the job's bounds."""
+        """How many workers there should be: what the file `workers` in the run's folder says, within the job's bounds."""
         asked = self._asked()
         if self._short is not None and self._short[0] == asked:
             return self._short[1]  # until somebody asks for something else
@@ -479,7 +479,7 @@ class _Host:
 
     def _asked(self) -> int:
         try:
-            asked = int((self._attempt.path / WORKERS_FILE).read_text())
+            asked = int((self._attempt.path.parent / WORKERS_FILE).read_text())
         except (FileNotFoundError, ValueError):
             return self._attempt.world_size
         return min(max(asked, self._least), self._most)

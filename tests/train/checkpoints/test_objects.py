@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import socketserver
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -21,6 +26,7 @@ from bedplate.train.checkpoints.objects import ObjectPlace, Upload
 from bedplate.train.checkpoints.reading import opened
 from bedplate.train.distributed import Group
 from bedplate.train.keeper import Keeper
+from servers.testbed.process import free_ports
 from servers.testbed.s3 import S3
 from train.samples import attempt_in, journal_of, wait_until
 
@@ -155,6 +161,65 @@ def test_a_store_that_vanishes_while_ranks_train_is_noticed_as_storage_and_gets_
     assert any("takes checkpoints again" in entry.body["text"] for entry in journal_of(attempt, "message"))
     place = ObjectPlace.of(f"file://{root}")
     opened(newest["location"], newest["digest"], [place]).verify([0, 1])
+
+
+class Relay(socketserver.BaseRequestHandler):
+    """What stands between a client and the service, and can be taken away."""
+
+    def handle(self) -> None:
+        with socket.create_connection(self.server.behind) as service:
+            self.server.held += [self.request, service]
+            back = Thread(target=_copied, args=(service, self.request), daemon=True)
+            back.start()
+            _copied(self.request, service)
+            back.join()
+
+
+def _copied(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):  # either side may hang up
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+class Relays(socketserver.ThreadingTCPServer):
+    allow_reuse_address, daemon_threads, block_on_close = True, True, False
+
+
+@contextmanager
+def relay(port: int, service: str) -> Iterator[None]:
+    with Relays(("127.0.0.1", port), Relay) as server:
+        server.held = []
+        server.behind = (urlsplit(service).hostname, urlsplit(service).port)
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield
+        server.shutdown()
+        for held in server.held:  # clients keep connections
+            with suppress(OSError):
+                held.shutdown(socket.SHUT_RDWR)
+
+
+def test_s3_that_stops_and_starts_again_costs_a_notice_and_gets_what_is_newest(
+    tmp_path: Path, bucket: str, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (port,) = free_ports(1)
+    monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{port}")
+    attempt = attempt_with(tmp_path, 1, bucket)
+    writing, layer = keeper(attempt), torch.nn.Linear(40, 40)
+    with relay(port, s3.endpoint):
+        writing.save(Position(0, 0, 1, 1), [layer], FACTS)
+        wait_until(lambda: len(journal_of(attempt, "checkpoint_stored")) == 1)
+    for step in (2, 3):
+        writing.save(Position(0, 0, step, step), [layer], FACTS)
+        wait_until(lambda step=step: len(journal_of(attempt, "checkpoint")) == step)  # the disk has it, whatever S3 does
+    wait_until(lambda: bool(journal_of(attempt, "notice")))
+    with relay(port, s3.endpoint):
+        wait_until(lambda: len(journal_of(attempt, "checkpoint_stored")) == 2)
+    newest = journal_of(attempt, "checkpoint")[-1].body
+    assert [entry.body["step"] for entry in journal_of(attempt, "checkpoint_stored")] == [1, 3]
+    assert [entry.body["failure"] for entry in journal_of(attempt, "notice")] == ["storage"]
+    monkeypatch.setenv("AWS_ENDPOINT", s3.endpoint)
+    opened(newest["location"], newest["digest"], [ObjectPlace.of(bucket)]).verify([0])
 
 
 def test_a_disk_that_fails_and_is_well_again_is_noticed_once(tmp_path: Path) -> None:
