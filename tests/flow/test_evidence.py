@@ -41,7 +41,7 @@ def test_it_is_written_whole_and_holds(shop: Workspace) -> None:
 
 
 def test_with_the_model_it_holds_too(shop: Workspace, tmp_path: Path) -> None:
-    folder = write_evidence(shop, "price@2", tmp_path / "out", with_model=True)
+    folder = write_evidence(shop, "price@2", tmp_path / "out", ["model"])
     assert wrong(folder) == []
     assert (folder / "model" / "sub" / "tokenizer.json").read_text() == "{}"
 

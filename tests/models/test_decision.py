@@ -33,9 +33,14 @@ def test_the_statement_has_everything_that_the_verdict_rests_on() -> None:
 
 @pytest.mark.parametrize(
     ("decision", "verdict"),
-    [({"promoted": True}, "promoted"), ({"promoted": False}, "refused"), ({"promoted": False, "pending": ["ann"]}, "pending")],
+    [
+        ({"promoted": True}, "promoted"),
+        ({"promoted": False}, "refused"),
+        ({"promoted": False, "pending": ["ann"]}, "pending"),
+        ({"promoted": False, "withdrawn": True}, "withdrawn"),
+    ],
 )
-def test_the_three_verdicts(decision: dict[str, object], verdict: str) -> None:
+def test_the_verdicts(decision: dict[str, object], verdict: str) -> None:
     assert verdict_of(decision) == verdict
 
 

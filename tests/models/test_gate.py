@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bedplate.core.digest import canonical
 from bedplate.core.errors import SpecError
 from bedplate.core.spec import Promote
-from bedplate.models.gate import Check, Decision, check_expressions, to_compare, to_measure
+from bedplate.models.gate import Check, Decision
 from bedplate.models.gate import decide as decide_grades
 from bedplate.models.grades import Grades, grades
 
@@ -87,12 +87,6 @@ def test_a_decision_fits_into_an_event_even_with_values_that_json_lacks() -> Non
     assert "\n" not in values["why"]
 
 
-def test_rules_are_checked_at_plan_time_without_any_metric() -> None:
-    check_expressions(RULES)
-    with pytest.raises(SpecError, match=r"promote\.when: a rule cannot hold 'min\(rmse, 3\)'"):
-        check_expressions(Promote(when=("rmse < 3", "min(rmse, 3) < 3")))
-
-
 def test_an_unknown_metric_stops_the_decision() -> None:
     with pytest.raises(SpecError, match="did you mean 'rmse'"):
         decide(Promote(when=("rmze < 1",)), {"rmse": 3.0}, None)
@@ -128,14 +122,6 @@ def test_approvals_are_asked_for_only_when_every_rule_holds(approvals: int | tup
         and held.to_json()["pending"] == (approvals if isinstance(approvals, int) else list(approvals))
     )
     assert not failed.promoted and "pending" not in failed.to_json()
-
-
-def test_what_the_gate_measures_follows_from_the_rules() -> None:
-    rules = Promote(
-        when=("latency_p99_s < 1 and rmse < 3", "production.size_bytes > size_bytes", "drift.psi(dep_delay) < 0.2", "max(slice.a.rmse) < 1")
-    )
-    assert to_measure(rules) == {"latency_p99_s", "size_bytes"}
-    assert to_compare(rules) == {("psi", "dep_delay")}
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bedplate.core.clock import iso
 from bedplate.core.errors import LedgerError
@@ -27,18 +27,24 @@ from bedplate.models.evidence.annex import annex
 from bedplate.models.evidence.bom import bom
 from bedplate.models.evidence.facts import Facts
 from bedplate.models.evidence.folder import check_absent, encoded, write
+from bedplate.models.evidence.keyless import sign_keyless
 from bedplate.models.evidence.openlineage import events
-from bedplate.models.evidence.pages import cost_page, evaluation_page, index, readme, sheet_page
+from bedplate.models.evidence.pages import KEYLESS_FILE, cost_page, evaluation_page, index, readme, sheet_page
 from bedplate.models.evidence.provenance import provenance
 from bedplate.models.evidence.signature import model_key, sign_model
 from bedplate.models.evidence.signature import public_pem as model_pem
 from bedplate.models.evidence.verifying import MODEL_KEY, PROJECT_KEY
 
+Part = Literal["model", "keyless"]
 
-def write_evidence(workspace: Workspace, ref: str, out: Path | None = None, with_model: bool = False) -> Path:
-    """Write the folder (`evidence-NAME-NUMBER` below the project unless named) and return its path; `with_model` puts the model's files in.
 
-    Raises NotFound, CheckpointError for a model whose files were changed, and BedplateError when the folder exists.
+def write_evidence(workspace: Workspace, ref: str, out: Path | None = None, parts: Collection[Part] = ()) -> Path:
+    """Write the folder (`evidence-NAME-NUMBER` below the project unless named) and return its path.
+
+    Of the `parts` that are left out otherwise, `model` is the model's files, and `keyless` a Sigstore signature by who runs this.
+
+    Raises NotFound, CheckpointError for a model whose files were changed, EvidenceError without a keyless signature that was asked for,
+    and BedplateError when the folder exists.
     """
     version = workspace.records.version(ref)
     folder = out if out is not None else workspace.project.root / f"evidence-{version.name}-{version.number}"
@@ -46,8 +52,10 @@ def write_evidence(workspace: Workspace, ref: str, out: Path | None = None, with
     facts = gather(workspace, version.ref)
     files = _files(workspace, facts)
     place = location_of(workspace, facts.version)
-    inside = [*json.loads(facts.manifest)["files"], "manifest.json"] if with_model else []
-    copies = {f"model/{name}": place / name for name in inside}
+    inside = [*json.loads(facts.manifest)["files"], "manifest.json"]
+    copies = {f"model/{name}": place / name for name in inside} if "model" in parts else {}
+    if "keyless" in parts:
+        files[KEYLESS_FILE] = sign_keyless(place, inside)
     names = [*files, *copies, "attestations/folder.dsse.json", "README.md", "SHA256SUMS"]
     files["README.md"] = readme(facts, names).encode()
     files["index.html"] = index(facts, names).encode()

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bedplate.core.atomic import write_json
 from bedplate.core.errors import BedplateError, Busy
+from bedplate.core.heads import signing_key
 from bedplate.core.ledger import Ledger
 from bedplate.flow.drive import serve_loop
 from bedplate.flow.workspace import Workspace
@@ -96,7 +97,8 @@ class _TrackingThread(threading.Thread):
         project = self._workspace.project
         ledger = Ledger(self._workspace.ledger.path, project.name, self._workspace.clock)
         try:
-            tracking = Tracking(project.state, ledger, project.name, guarded=tuple(project.spec.models))
+            key = signing_key(self._workspace.settings.home)
+            tracking = Tracking(project.state, ledger, project.name, key, guarded=tuple(project.spec.models))
             try:
                 await Server(tracking, self._address, self._token).serve(self._sock, self._ready.set, self._ended)
             finally:

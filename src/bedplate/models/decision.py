@@ -20,8 +20,10 @@ EVALUATED = ("metrics", "production_metrics", "slices", "production_slices", "dr
 
 
 def verdict_of(decision: Mapping[str, Any]) -> str:
-    """`promoted`, `pending` (approvals are missing) or `refused`."""
-    return "promoted" if decision["promoted"] else "pending" if decision.get("pending") else "refused"
+    """`promoted`, `withdrawn` (the alias was taken away), `pending` (approvals are missing) or `refused`."""
+    if decision["promoted"]:
+        return "promoted"
+    return next((verdict for verdict in ("withdrawn", "pending") if decision.get(verdict)), "refused")
 
 
 def decided(

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from bedplate.core.clock import SystemClock
 from bedplate.core.event import Draft
 from bedplate.core.ledger import Ledger
@@ -29,7 +31,8 @@ class Api:
     def __init__(self, state: Path, guarded: tuple[str, ...] = ()) -> None:
         self.state = state
         self.ledger = Ledger(state / "ledger.db", "flights", SystemClock())
-        self.tracking = Tracking(state, self.ledger, "flights", guarded)
+        self.key = Ed25519PrivateKey.generate()
+        self.tracking = Tracking(state, self.ledger, "flights", self.key, guarded)
 
     def call(self, method: str, path: str, /, **body: Any) -> tuple[int, dict[str, Any]]:
         """The status and the JSON of an answer; `path` is below the API of 2.0 unless it begins with a slash."""

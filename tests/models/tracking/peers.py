@@ -12,6 +12,7 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -59,18 +60,71 @@ SCRIPT = textwrap.dedent("""
     print(json.dumps(seen))
 """)
 
+TORCH = (*PEER, "torch==2.13.0", "lightning")
+LIGHTNING = textwrap.dedent("""
+    import json
+    import lightning
+    import mlflow
+    import torch
+    from mlflow import MlflowClient
+
+    class Net(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.layer(x)
+
+        def training_step(self, batch, _):
+            loss = torch.nn.functional.mse_loss(self(batch[0]), batch[1])
+            self.log("train_loss", loss, on_epoch=True)
+            return loss
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=0.05)
+
+    mlflow.set_experiment("autolog")
+    mlflow.pytorch.autolog(registered_model_name="net")
+    x = torch.randn(64, 4)
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True)), batch_size=16)
+    net = Net()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    with mlflow.start_run() as run:
+        lightning.Trainer(max_epochs=3, accelerator="cpu", **quiet).fit(net, data)
+    client = MlflowClient()
+    stored = client.get_run(run.info.run_id)
+    loaded = mlflow.pytorch.load_model("models:/net/1")
+    losses = [point.value for point in client.get_metric_history(run.info.run_id, "train_loss_epoch")]
+    print(json.dumps({"optimizer": stored.data.params["optimizer_name"], "losses": losses, "same": bool(torch.equal(loaded(x), net(x)))}))
+""")
+
 
 def main() -> None:
-    python = python_of("mlflow", PEER)
+    sklearn = printed("mlflow", PEER, SCRIPT)
+    print(sklearn)
+    _check_sklearn(sklearn)
+    lightning = printed("mlflow-lightning", TORCH, LIGHTNING)
+    print(lightning)
+    assert (lightning["optimizer"], lightning["same"]) == ("Adam", True)
+    assert len(lightning["losses"]) == 3 and lightning["losses"][-1] < lightning["losses"][0]
+
+
+def printed(name: str, requirements: tuple[str, ...], script: str) -> dict[str, Any]:
+    """What a script prints, in an environment of its own, that logs to our server. Ends this process when it fails."""
+    python = python_of(name, requirements)
     with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "state") as port:
         inherited = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
         environment = {**inherited, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-        command = [python, "-W", "ignore", "-c", SCRIPT]
+        command = [python, "-W", "ignore", "-c", script]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
         if done.returncode != 0:
             sys.exit(done.stderr)
-        seen = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
-    print(seen)
+        seen: dict[str, Any] = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
+        return seen
+
+
+def _check_sklearn(seen: dict[str, Any]) -> None:
     assert seen["param"] == "5"
     assert 0.5 < seen["metric"] <= 1
     assert (seen["inputs"] >= 1, len(seen["logged"])) == (True, 1)

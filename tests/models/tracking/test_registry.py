@@ -9,6 +9,8 @@ import pytest
 from bedplate.core.event import Draft
 from bedplate.core.record import fold
 from bedplate.core.versions import Version
+from bedplate.models.decision import objection
+from bedplate.models.dsse import verify
 from bedplate.models.tracking.artifacts import Upload
 from models.tracking.kit import Api
 
@@ -76,7 +78,13 @@ def test_an_alias_moves_by_a_recorded_decision(api: Api) -> None:
     assert api.ok("GET", "registered-models/get", name="delay")["registered_model"]["aliases"] == [{"alias": "champion", "version": "2"}]
     api.ok("DELETE", "registered-models/alias", name="delay", alias="champion")
     assert api.refused("GET", "registered-models/alias", name="delay", alias="champion")[1] == "INVALID_PARAMETER_VALUE"
-    assert fold(api.ledger.read()).alias("delay", "champion") is None
+    *moves, withdrawn = fold(api.ledger.read()).aliases[("delay", "champion")]
+    assert withdrawn.version is None
+    for move, version in zip(moves, fold(api.ledger.read()).versions["delay"], strict=True):
+        said = verify(move.decision["envelope"], api.key.public_key())
+        assert objection(said, version, "champion") == ""
+        assert said["predicate"]["ledger"]["id"] == api.ledger.id
+    assert "withdrawn" in objection(verify(withdrawn.decision["envelope"], api.key.public_key()), version, "champion")
     for alias in ("latest", "v1", "a b", ""):
         assert api.refused("POST", "registered-models/alias", name="delay", alias=alias, version="1")[0] == 400
 

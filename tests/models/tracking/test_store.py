@@ -66,7 +66,7 @@ def test_what_others_append_is_seen(api: Api) -> None:
 
 def test_a_second_server_is_refused(api: Api) -> None:
     with pytest.raises(Busy):
-        Tracking(api.state, api.ledger, "flights")
+        Tracking(api.state, api.ledger, "flights", api.key)
 
 
 def test_a_ledger_that_cannot_be_written_acknowledges_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -99,7 +100,9 @@ RUNS = [
     *bad("POST", "runs/log-metric", {"run_id": "nobody", "key": "m", "value": 1, "timestamp": 1}),
     case("POST", "runs/log-parameter", {"run_id": "$run", "key": "lr", "value": "0.1"}),
     case("POST", "runs/log-parameter", {"run_id": "$run", "key": "lr", "value": "0.1"}),
-    *bad("POST", "runs/log-parameter", {"run_id": "$run", "key": "lr", "value": "0.2"}, {}, {"run_id": "$run"}, {"run_id": "$run", "key": 4}),
+    *bad(
+        "POST", "runs/log-parameter", {"run_id": "$run", "key": "lr", "value": "0.2"}, {}, {"run_id": "$run"}, {"run_id": "$run", "key": 4}
+    ),
     *bad("POST", "runs/log-parameter", {"run_id": "$run", "key": LONG, "value": "1"}, {"run_id": "$run", "key": "p", "value": "v" * 6001}),
     *bad("POST", "runs/log-parameter", {"run_id": "nobody", "key": "p", "value": "v"}, {"run_id": "$run", "key": "", "value": "v"}),
     case("POST", "runs/set-tag", {"run_id": "$run", "key": "team", "value": "blue"}),
@@ -133,7 +136,14 @@ RUNS = [
     case("GET", "runs/get", {"run_id": "$run"}),
     case("POST", "runs/update", {"run_id": "$run", "status": "FINISHED", "end_time": 99}),
     case("POST", "runs/update", {"run_id": "$run", "run_name": "renamed"}),
-    *bad("POST", "runs/update", {}, {"run_id": "nobody", "status": "FINISHED"}, {"run_id": "$run", "status": "DONE"}, {"run_id": "$run", "end_time": "x"}),
+    *bad(
+        "POST",
+        "runs/update",
+        {},
+        {"run_id": "nobody", "status": "FINISHED"},
+        {"run_id": "$run", "status": "DONE"},
+        {"run_id": "$run", "end_time": "x"},
+    ),
     case("POST", "runs/search", {"experiment_ids": ["$exp"]}),
     case("POST", "runs/search", {"experiment_ids": ["$exp"], "max_results": 1}),
     case("POST", "runs/search", {"experiment_ids": ["$exp"], "filter": "metrics.loss < 1 and params.lr = '0.1'"}),
@@ -143,7 +153,12 @@ RUNS = [
     case("POST", "runs/search", {"experiment_ids": ["999999"]}),
     *bad("POST", "runs/search", {"experiment_ids": ["$exp"], "filter": "metrics.loss"}, {"experiment_ids": ["$exp"], "filter": "loss < x"}),
     *bad("POST", "runs/search", {"experiment_ids": ["$exp"], "filter": "params.lr < 1"}, {"experiment_ids": "$exp"}),
-    *bad("POST", "runs/search", {"experiment_ids": ["$exp"], "filter": "metrics.loss < 'a'"}, {"experiment_ids": ["$exp"], "max_results": 50_001}),
+    *bad(
+        "POST",
+        "runs/search",
+        {"experiment_ids": ["$exp"], "filter": "metrics.loss < 'a'"},
+        {"experiment_ids": ["$exp"], "max_results": 50_001},
+    ),
     *bad("POST", "runs/search", {"experiment_ids": ["$exp"], "max_results": 0}, {"experiment_ids": ["$exp"], "order_by": ["what DESC"]}),
     *bad("POST", "runs/search", {"experiment_ids": ["$exp"], "page_token": "zzz"}, {"experiment_ids": ["$exp"], "run_view_type": "SOME"}),
     *bad("POST", "runs/search", {"experiment_ids": ["$exp"], "filter": "params.lr = '1' or params.lr = '2'"}),
@@ -194,7 +209,14 @@ REGISTRY = [
     case("POST", "registered-models/get-latest-versions", {"name": "m", "stages": ["Staging"]}),
     *bad("POST", "registered-models/get-latest-versions", {}, {"name": "nobody"}, {"name": "m", "stages": ["Elsewhere"]}),
     case("POST", "registered-models/set-tag", {"name": "m", "key": "k", "value": "v"}),
-    *bad("POST", "registered-models/set-tag", {}, {"name": "m"}, {"name": "nobody", "key": "k", "value": "v"}, {"name": "m", "key": LONG, "value": "v"}),
+    *bad(
+        "POST",
+        "registered-models/set-tag",
+        {},
+        {"name": "m"},
+        {"name": "nobody", "key": "k", "value": "v"},
+        {"name": "m", "key": LONG, "value": "v"},
+    ),
     case("DELETE", "registered-models/delete-tag", {"name": "m", "key": "k"}),
     *bad("DELETE", "registered-models/delete-tag", {}, {"name": "m"}, {"name": "nobody", "key": "k"}, {"name": "m", "key": "never"}),
     case("POST", "model-versions/set-tag", {"name": "m", "version": "1", "key": "k", "value": "v"}),
@@ -202,7 +224,13 @@ REGISTRY = [
     case("DELETE", "model-versions/delete-tag", {"name": "m", "version": "1", "key": "k"}),
     *bad("DELETE", "model-versions/delete-tag", {}, {"name": "m", "version": "9", "key": "k"}),
     case("POST", "registered-models/alias", {"name": "m", "alias": "champion", "version": "1"}),
-    *bad("POST", "registered-models/alias", {}, {"name": "m", "alias": "latest", "version": "1"}, {"name": "m", "alias": "v1", "version": "1"}),
+    *bad(
+        "POST",
+        "registered-models/alias",
+        {},
+        {"name": "m", "alias": "latest", "version": "1"},
+        {"name": "m", "alias": "v1", "version": "1"},
+    ),
     *bad("POST", "registered-models/alias", {"name": "m", "alias": "a", "version": "9"}, {"name": "nobody", "alias": "a", "version": "1"}),
     *bad("POST", "registered-models/alias", {"name": "m", "alias": "", "version": "1"}, {"name": "m", "alias": "a b!", "version": "1"}),
     case("GET", "registered-models/alias", {"name": "m", "alias": "champion"}),
@@ -220,15 +248,34 @@ REGISTRY = [
     *bad("DELETE", "registered-models/alias", {}, {"name": "nobody", "alias": "a"}, {"name": "m", "alias": "never"}),
     case("POST", "registered-models/create", {"name": "empty"}),
     case("POST", "registered-models/rename", {"name": "empty", "new_name": "renamed"}),
-    *bad("POST", "registered-models/rename", {}, {"name": "nobody", "new_name": "x"}, {"name": "renamed", "new_name": "m"}, {"name": "renamed"}),
+    *bad(
+        "POST",
+        "registered-models/rename",
+        {},
+        {"name": "nobody", "new_name": "x"},
+        {"name": "renamed", "new_name": "m"},
+        {"name": "renamed"},
+    ),
     case("DELETE", "model-versions/delete", {"name": "m", "version": "1"}),
     *bad("DELETE", "model-versions/delete", {}, {"name": "m", "version": "1"}, {"name": "nobody", "version": "1"}),
     case("DELETE", "registered-models/delete", {"name": "renamed"}),
     *bad("DELETE", "registered-models/delete", {"name": "renamed"}, {}),
 ]
 LOGGED = [
-    case("POST", "logged-models", {"experiment_id": "$exp", "name": "net", "params": [{"key": "a", "value": "1"}]}, model="model.info.model_id"),
-    *bad("POST", "logged-models", {}, {"experiment_id": "999999"}, {"experiment_id": "$exp", "name": "a/b"}, {"experiment_id": "$exp", "params": "x"}),
+    case(
+        "POST",
+        "logged-models",
+        {"experiment_id": "$exp", "name": "net", "params": [{"key": "a", "value": "1"}]},
+        model="model.info.model_id",
+    ),
+    *bad(
+        "POST",
+        "logged-models",
+        {},
+        {"experiment_id": "999999"},
+        {"experiment_id": "$exp", "name": "a/b"},
+        {"experiment_id": "$exp", "params": "x"},
+    ),
     case("GET", "logged-models/$model"),
     *bad("GET", "logged-models/nobody", {}),
     case("PATCH", "logged-models/$model", {"status": "LOGGED_MODEL_READY"}),
@@ -240,7 +287,13 @@ LOGGED = [
     case("DELETE", "logged-models/$model/tags/a"),
     *bad("DELETE", "logged-models/$model/tags/never", {}),
     case("POST", "logged-models/search", {"experiment_ids": ["$exp"]}),
-    *bad("POST", "logged-models/search", {}, {"experiment_ids": ["$exp"], "filter": "nonsense"}, {"experiment_ids": ["$exp"], "max_results": 0}),
+    *bad(
+        "POST",
+        "logged-models/search",
+        {},
+        {"experiment_ids": ["$exp"], "filter": "nonsense"},
+        {"experiment_ids": ["$exp"], "max_results": 0},
+    ),
     case("DELETE", "logged-models/$model"),
     *bad("DELETE", "logged-models/$model", {}),
     *bad("GET", "logged-models/$model", {}),
@@ -300,8 +353,6 @@ class Side:
         told = json.loads(self._filled(json.dumps(body)))
         client = Client(self.port)
         if method == "GET":
-            from urllib.parse import urlencode
-
             status, data = client.call("GET", whole + ("?" + urlencode(told, doseq=True) if told else ""))
         else:
             status, data = client.call(method, whole, json.dumps(told).encode(), {"Content-Type": "application/json"})
@@ -326,10 +377,11 @@ def form(answer: Any) -> Any:
     if isinstance(answer, dict) and "error_code" in answer:
         return {"error_code": answer["error_code"]}
     if isinstance(answer, dict):
-        return {name: form(value) for name, value in sorted(answer.items()) if name not in UNTOLD}
+        told = {name: form(value) for name, value in sorted(answer.items()) if name not in UNTOLD}
+        return {name: value for name, value in told.items() if value not in ([], {}, "empty")}  # protobuf's JSON leaves out what is empty
     if isinstance(answer, list):
         return sorted(json.dumps(form(each), sort_keys=True) for each in answer)
-    return type(answer).__name__
+    return type(answer).__name__ if answer != "" else "empty"
 
 
 def main() -> int:
@@ -346,7 +398,8 @@ def main() -> int:
             else:
                 differences.append(f"{told}\n   ours  {status} {json.dumps(answer)[:400]}\n   peer  {wanted} {json.dumps(said)[:400]}")
     print("\n".join(differences))
-    print(f"{len(CASES)} requests: {len(CASES) - len(differences) - told_apart} answered alike, {told_apart} differ on purpose, {len(differences)} differ")
+    alike = len(CASES) - len(differences) - told_apart
+    print(f"{len(CASES)} requests: {alike} answered alike, {told_apart} differ on purpose, {len(differences)} differ")
     return 1 if differences else 0
 
 

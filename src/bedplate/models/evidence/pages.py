@@ -121,6 +121,8 @@ def _known(value: float | None) -> object:
     return "unknown" if value is None else value
 
 
+KEYLESS_FILE = "model.sigstore.json"
+
 CHECKS = """\
 ## How to verify it
 
@@ -152,6 +154,7 @@ FILES: Mapping[str, str] = {
     "keys/": "the public keys",
     "lineage.txt": "the way back, as a tree",
     "model.sig": "OpenSSF model signature, a Sigstore bundle",
+    KEYLESS_FILE: "the same signed without a key, by an identity: `model_signing verify sigstore MODEL --signature model.sigstore.json`",
     "model/": "the model itself",
     "manifest.json": "the version's manifest: its SHA-256 is the version's digest, and it has that of every file of the model",
     "openlineage.jsonl": "every run that the version came from, as OpenLineage events",

@@ -110,7 +110,6 @@ def version_removed(ref: str, digest: str, by: str, reason: str) -> Draft:
     return Draft("version.removed", ref, {"by": by, "reason": reason, "digest": digest})
 
 
-def alias_moved(name: str, alias: str, number: int | None, by: str, why: str) -> Draft:
-    """An alias moved to a version, or away, by a client's call: an override, recorded as such."""
-    decision = {"by": by, "promoted": True, "override": True, "why": why}
-    return Draft("alias.moved", name, {"alias": alias, "version": number, "decision": decision})
+def alias_moved(name: str, alias: str, number: int | None, decision: Mapping[str, Any]) -> Draft:
+    """An alias moved to a version, or away, by a client's call: an override, recorded as such and signed."""
+    return Draft("alias.moved", name, {"alias": alias, "version": number, "decision": dict(decision)})

@@ -18,6 +18,8 @@ from typing import Any
 
 from bedplate.core.digest import digest_files
 from bedplate.core.versions import Version
+from bedplate.models.decision import decided
+from bedplate.models.dsse import sign
 from bedplate.models.tracking import artifacts, drafts, validation
 from bedplate.models.tracking.language import REGISTERED, VERSIONS, Comparison, matches, ordered, parse_filter, parse_orders
 from bedplate.models.tracking.paging import page
@@ -360,7 +362,8 @@ def set_alias(tracking: Tracking, body: Body) -> dict[str, Any]:
     alias = validation.check_alias(body.get("alias"))
     version = _version(tracking, body)
     _check_unguarded(tracking, version["model"])
-    tracking.stage(drafts.alias_moved(version["model"], alias, version["number"], _by(), "set by an MLflow client"))
+    decision = {"by": _by(), "promoted": True, "override": True, "why": "set by an MLflow client"}
+    tracking.stage(drafts.alias_moved(version["model"], alias, version["number"], _signed(tracking, version, alias, decision)))
     return {}
 
 
@@ -369,8 +372,20 @@ def delete_alias(tracking: Tracking, body: Body) -> dict[str, Any]:
     alias, model = validation.check_alias(body.get("alias")), _model(tracking, validation.text(body, "name"))
     _check_unguarded(tracking, model["name"])
     if alias in model["aliases"]:
-        tracking.stage(drafts.alias_moved(model["name"], alias, None, _by(), "deleted by an MLflow client"))
+        version = tracking.index.document("version", f"{model['name']}@{model['aliases'][alias]}")
+        assert version is not None, "an alias points to a version"
+        decision = {"by": _by(), "promoted": False, "withdrawn": True, "override": True, "why": "deleted by an MLflow client"}
+        tracking.stage(drafts.alias_moved(model["name"], alias, None, _signed(tracking, version, alias, decision)))
     return {}
+
+
+def _signed(tracking: Tracking, version: Mapping[str, Any], alias: str, decision: Mapping[str, Any]) -> dict[str, Any]:
+    """The decision with the envelope of its statement, which speaks of the version's very bytes and of the ledger it rests on."""
+    subject = Version(version["model"], version["number"], "model", version["digest"], "", "", 0.0)
+    head = tracking.ledger.head()
+    context = {"ledger": {"id": tracking.ledger.id, "event": head.seq, "digest": head.digest}}
+    said = decided(subject, alias, decision, now_ms() / 1000, {}, context)
+    return {**decision, "envelope": sign(said, tracking.key)}
 
 
 def by_alias(tracking: Tracking, body: Body) -> dict[str, Any]:

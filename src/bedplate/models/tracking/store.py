@@ -13,6 +13,8 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from bedplate.core.event import Draft, Event
 from bedplate.core.ledger import Ledger
 from bedplate.models.tracking import drafts
@@ -31,14 +33,15 @@ _LOG = logging.getLogger("bedplate.models.tracking")
 class Tracking:
     """Experiments, runs and models of one project, open for writing by one server. One instance belongs to one thread."""
 
-    def __init__(self, state: Path, ledger: Ledger, project: str, guarded: Collection[str] = (), attempts: Path | None = None) -> None:
-        """Open what lies below `state`. `guarded` are the models whose aliases no client may move; `attempts` holds the runs' folders.
+    def __init__(self, state: Path, ledger: Ledger, project: str, key: Ed25519PrivateKey, guarded: Collection[str] = ()) -> None:
+        """Open what lies below `state`. `key` signs the moves of aliases; `guarded` are the models whose aliases no client may move.
 
         Raises Busy when another live process serves this project.
         """
         self.state = state
         self.artifacts = state / ARTIFACTS
-        self.attempts = attempts or state / "runs"
+        self.attempts = state / "runs"
+        self.key = key
         self.guarded = frozenset(guarded)
         self.ledger = ledger
         self.points = PointJournal(state / FOLDER / "points", state / SERIES)
