@@ -96,3 +96,13 @@ def test_a_column_without_any_value_has_no_codes() -> None:
         codes, distinct = encode(nothing, names, "t")
         assert (codes.tolist(), distinct.num_rows) == ([-1, -1], 0)
         assert lookup(distinct, nothing, "t")[0].tolist() == [-1, -1]
+
+
+def test_whole_numbers_that_lie_close_together_are_found_like_others() -> None:
+    known = pa.table({"n": pa.array([5, -3, 9, 4], pa.int64())})
+    _, distinct = encode(known, ["n"], "known")
+    asked = [5, None, -3, -4, 10, 4, 9, 6, 2**63 - 1, -(2**63)]
+    found, present = lookup(distinct, pa.table({"n": pa.array(asked, pa.int64())}), "asked")
+    rows = distinct.column("n").to_pylist()
+    assert found.tolist() == [rows.index(value) if value in rows else -1 for value in asked]
+    assert present.tolist() == [value is not None for value in asked]
