@@ -94,8 +94,8 @@ def test_accelerators_of_a_type_are_those_whose_model_names_it() -> None:
     assert placed(Resources(accelerators="h200:2"), pool_of(accelerators=2)).accelerators == (0, 1)
     assert placed(Resources(accelerators="v5e:0..8"), pool_of(accelerators=2)).accelerators == ()
     said = refused(Resources(accelerators="v5e:8"), pool_of(accelerators=8))
-    assert "1 worker with 8 each, of type v5e" in said
-    assert "pool 'local' has 0; ask for a range such as v5e:0..8" in said
+    assert "asks for TPUs, and no engine here runs on any (got 'v5e:8')" in said
+    assert "for a range such as v5e:0..8" in said
 
 
 def test_more_memory_than_there_is_is_refused_with_the_fix() -> None:

@@ -5,6 +5,8 @@ Does not know: how a plan is made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +14,16 @@ import typer
 
 from bedplate.cli.command import AsJson, ProjectFolder, parse_pairs, show
 from bedplate.cli.fields import taking
+from bedplate.cli.offers_view import offers_text, shadows_text
+from bedplate.core.plan import Plan
+from bedplate.core.spec.policy import RULES
+from bedplate.flow.admitting import shadows, tables
+from bedplate.flow.facts import is_ruled
 from bedplate.flow.planner import plan as make_plan
+from bedplate.flow.pooling import market_of, summary
 from bedplate.flow.predicting import Question, answer
-from bedplate.flow.workspace import open_workspace
+from bedplate.flow.workspace import Workspace, open_workspace
+from bedplate.hardware.inventory import inventory
 
 HELPS = {
     "model": "plan this model's training without a project: a name such as llama3-70b, or a config.json",
@@ -40,6 +49,7 @@ def plan(
     targets: Annotated[list[str] | None, typer.Argument(help="datasets, features, jobs, models or endpoints; none: all")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="a parameter, as NAME=VALUE")] = None,
     force: Annotated[list[str] | None, typer.Option("--force", help="a step to run though it is up to date")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="what a rule of `policies` costs: the same without it, as residency")] = None,
     project: ProjectFolder = Path(),
     as_json: AsJson = False,
     **asked: Any,
@@ -59,4 +69,23 @@ def plan(
         return
     with open_workspace(project, parse_pairs(overrides or [], "--set")) as workspace:
         planned = make_plan(workspace, targets or [], force or [])
-        show(planned.to_json(), planned.text(), as_json)
+        values, text = planned.to_json(), planned.text()
+        if is_ruled(workspace):
+            offered, below = _offered(workspace, planned, without or [])
+            values, text = {**values, **offered}, f"{text}\n\n{below}"
+        show(values, text, as_json)
+
+
+def _offered(workspace: Workspace, planned: Plan, without: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """The tables of offers, and what the rules in `without` cost."""
+    if not set(without) <= set(RULES):
+        raise typer.BadParameter(f"--without takes a rule of `policies`: {', '.join(RULES)}; not {', '.join(set(without) - set(RULES))}")
+    machine = inventory([workspace.project.root])
+    decisions = tables(workspace, planned, machine)
+    values: dict[str, Any] = {"offers": summary(decisions)}
+    text = offers_text(decisions)
+    if without:
+        found = shadows(decisions, tables(workspace, planned, machine, without))
+        values["shadow"] = [asdict(each) for each in found]
+        text += f"\n\n{shadows_text(found, without, market_of(workspace).file.currency)}"
+    return values, text

@@ -1,10 +1,12 @@
 """The place pass: where each step would run. Pure: `(plan, pools) -> plan`.
 
-Does not know: prices, policies or queues; one pool, this machine, is all there is to choose from yet.
+A step goes to the first pool that holds it; this machine comes first.
+Does not know: prices, policies (`offers`) or queues.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +16,7 @@ from bedplate.core.pool import Inventory, Placement, Pool
 from bedplate.core.spec import Resources
 
 GB = 10**9
+_TPU = re.compile(r"(tpu.*|(tpu-?)?v[2-9](e|p|-lite|i)?(-\d+)?)", re.IGNORECASE)  # a type's name: v5e, v5p, tpu-v4
 ROUNDING = 1e-9  # cores are sums of fractions such as 0.1
 
 
@@ -45,7 +48,22 @@ def _placed(planned: PlannedStep, pools: Sequence[Pool]) -> PlannedStep:
     resources = planned.step.resources
     if not pools:
         raise Unavailable(f"step {planned.step.name!r} has nowhere to run", fix="declare a pool; this machine is one of its own accord")
-    pool = pools[0]
+    if resources.accelerator_range()[0] and _TPU.fullmatch(resources.accelerator_type):
+        what = f"step {planned.step.name!r} asks for TPUs, and no engine here runs on any"
+        kind = resources.accelerator_type
+        fix = f"ask for GPUs, or for a range such as {kind}:0..{resources.accelerator_range()[1]}"
+        raise Unavailable(what, value=resources.accelerators, fix=fix)
+    refused: list[Unavailable] = []
+    for pool in pools:
+        try:
+            return _placed_in(planned, pool)
+        except Unavailable as error:
+            refused.append(error)
+    raise refused[0]  # what this machine lacks; the table of offers says the rest
+
+
+def _placed_in(planned: PlannedStep, pool: Pool) -> PlannedStep:
+    resources = planned.step.resources
     machine = pool.machines[0]
     if _memory_bytes(resources) > machine.memory_bytes:
         need = f"{_count(resources.workers, 'worker')} of {resources.memory_gb:g} GB"

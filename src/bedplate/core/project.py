@@ -20,6 +20,7 @@ from bedplate.core.source import FieldPath, Source
 from bedplate.core.spec import FEATURE_KINDS, INPUT_KINDS, MODEL_KINDS, Declared, ImageInputs, Inputs, ProjectSpec, TextInputs
 
 PROJECT_FILE = "bedplate.yaml"
+POOLS_FILE = "pools.yaml"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ def load_project(root: Path, settings: Settings, overrides: Mapping[str, str] | 
     return Project(folder, state.resolve(), spec)
 
 
+def find_pools(root: Path, home: Path) -> Path | None:
+    """The file of pools that counts: the project's own, else the one in BEDPLATE_HOME; None where there is neither."""
+    return next((place / POOLS_FILE for place in (root, home) if (place / POOLS_FILE).is_file()), None)
+
+
 def validate(source: Source) -> ProjectSpec:
     """The spec of a parsed file, with all its references checked. Raises SpecError at the first field that is wrong."""
     try:
@@ -58,6 +64,7 @@ def validate(source: Source) -> ProjectSpec:
     except ValidationError as error:
         raise _placed(source, error) from error
     _check_names(source, spec)
+    _check_datasets(source, spec)
     _check_features(source, spec)
     _check_jobs(source, spec)
     _check_models(source, spec)
@@ -150,6 +157,13 @@ def _check_column(source: Source, path: FieldPath, column: str, columns: Iterabl
 def _columns(spec: ProjectSpec, dataset: str) -> list[str]:
     declared = spec.datasets[dataset]
     return [*declared.columns, *declared.derive] if declared.columns else []
+
+
+def _check_datasets(source: Source, spec: ProjectSpec) -> None:
+    for name, dataset in spec.datasets.items():
+        for place, expectation in enumerate(dataset.expect):
+            for column in expectation.columns:
+                _check_column(source, ("datasets", name, "expect", place, expectation.rule), column, dataset.columns, name)
 
 
 def _check_features(source: Source, spec: ProjectSpec) -> None:

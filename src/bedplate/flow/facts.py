@@ -17,14 +17,18 @@ from bedplate.core.atomic import write_json
 from bedplate.core.attempt import Identity, is_alive
 from bedplate.core.digest import digest, digest_file, digest_files
 from bedplate.core.errors import DataError, NotFound
+from bedplate.core.loading import load
 from bedplate.core.plan import Step
-from bedplate.core.pool import Pool
+from bedplate.core.pool import Inventory, Pool
+from bedplate.core.project import find_pools
 from bedplate.core.record import Records, RunRecord
+from bedplate.core.spec import Policies
 from bedplate.core.versions import Version
 from bedplate.data.pattern import is_pattern, matching
 from bedplate.data.streams.log import Log
 from bedplate.flow.closure import Closure, closure
 from bedplate.flow.intervals import rates_of
+from bedplate.flow.tables import POLICY
 from bedplate.flow.workspace import Workspace
 from bedplate.hardware.inventory import inventory
 from bedplate.train.checkpoints.interval import Rates
@@ -39,7 +43,8 @@ class Facts:
     `code` is by step and `sources` by source; `made` maps a step to its runs that succeeded, newest first; `serving` maps an endpoint
     to its live run; `active` maps a step and a fingerprint to the run that is under way; `aliased` maps a model to the version that its
     alias points to; `pinned` maps a step to what the present launch made of it; `rates` are the failures and stalls that are known, for
-    each step that chooses its checkpoint interval by them.
+    each step that chooses its checkpoint interval by them. `ruled`: pools or policies are declared, so that a step's place is a decision.
+    `held` maps the ingest step of a table that was rolled back to the version that it is held at, and why.
     """
 
     code: Mapping[str, Closure]
@@ -52,6 +57,8 @@ class Facts:
     aliased: Mapping[str, Version] = field(default_factory=dict)
     pinned: Mapping[str, Made] = field(default_factory=dict)
     rates: Mapping[str, Rates] = field(default_factory=dict)
+    ruled: bool = False
+    held: Mapping[str, tuple[Made, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,10 +84,26 @@ def gather(workspace: Workspace, steps: Iterable[Step]) -> Facts:
         serving={step.name: run for step in steps if step.kind == "endpoint" for run in serving(workspace, step.name)},
         active={(run.step, run.fingerprint): run.id for run in records.live() if run.status != "ready" or not run_is_alive(run)},
         accepted=records.accepted,
-        pools=(Pool("local", "local", (machine,)),),
+        pools=_pools(workspace, machine),
+        ruled=is_ruled(workspace),
         aliased=dict(_aliased(records, steps)),
         rates=dict(_rates(workspace, steps)),
+        held=dict(_held(workspace, steps)),
     )
+
+
+def is_ruled(workspace: Workspace) -> bool:
+    """Whether there is anything to decide about places: a `pools.yaml`, or policies."""
+    declared = find_pools(workspace.project.root, workspace.settings.home) is not None
+    return declared or workspace.project.spec.policies != Policies()
+
+
+def _pools(workspace: Workspace, machine: Inventory) -> tuple[Pool, ...]:
+    """This machine, and what is declared besides."""
+    if not is_ruled(workspace):
+        return (Pool("local", "local", (machine,)),)
+    pools: tuple[Pool, ...] = load(POLICY, "pools", "pass")(workspace, machine)
+    return pools
 
 
 def _rates(workspace: Workspace, steps: Iterable[Step]) -> Iterable[tuple[str, Rates]]:
@@ -88,6 +111,16 @@ def _rates(workspace: Workspace, steps: Iterable[Step]) -> Iterable[tuple[str, R
         job = workspace.project.spec.jobs.get(step.name)
         if job is not None and job.checkpoint.every == "auto":
             yield step.name, rates_of(workspace.records, step.name, workspace.clock.now())
+
+
+def _held(workspace: Workspace, steps: Iterable[Step]) -> Iterable[tuple[str, tuple[Made, str]]]:
+    records = workspace.records
+    for step in steps:
+        rolled = records.held(step.name) if step.kind == "ingest" else None
+        if rolled is not None:
+            version = records.version(f"{step.name}@{rolled['version']}")
+            made = Made(records.runs[version.run], {step.name: version}, is_present(workspace, version))
+            yield step.name, (made, f"held at {version.ref} by {rolled['by']}: {rolled['reason']}")
 
 
 def _aliased(records: Records, steps: Iterable[Step]) -> Iterable[tuple[str, Version]]:

@@ -31,13 +31,14 @@ from bedplate.flow.accept import Findings, finished, storable
 from bedplate.flow.facts import Facts, Made, gather
 from bedplate.flow.launching import make_attempt, run_created, waivers
 from bedplate.flow.planner import plan_steps, steps_for
-from bedplate.flow.tables import LAUNCHERS, SERIES, SIGNING
+from bedplate.flow.tables import LAUNCHERS, POLICY, SERIES, SIGNING
 from bedplate.flow.workspace import Workspace
 
 LEASE = "loop"
 LEASE_S = 15.0
 POLL_S = 0.3
 SIGN_S = 10.0
+BUDGET_S = 2.0
 STARTS_BEFORE_READY = 3
 PREVIOUS = 7  # checkpoints that a newer one names, to go back to where it is damaged
 NOTED = {"restart": "attempt.restarted", "notice": "attempt.noticed"}
@@ -67,6 +68,7 @@ class Loop:
     plans: dict[str, tuple[int, Plan | None]] = field(default_factory=dict)
     renewed_at_s: float = 0.0
     signed_at_s: float = 0.0
+    billed_at_s: float = 0.0
 
     def tick(self) -> None:
         """Do once all that can be done now. Raises Fenced when another loop took over."""
@@ -79,8 +81,17 @@ class Loop:
         for run in self.workspace.records.live():
             if not run.state.live:
                 self._follow(run)  # what was just created starts in this tick, not in the next
+        self._mind_budget()
         if self.workspace.clock.now() - self.signed_at_s > SIGN_S:
             self.sign()
+
+    def _mind_budget(self) -> None:
+        now_s = self.workspace.clock.now()
+        if self.workspace.project.spec.policies.budget is not None and now_s - self.billed_at_s > BUDGET_S:
+            self.billed_at_s = now_s
+            drafts = load(POLICY, "stops", "pass")(self.workspace)
+            if drafts:
+                self._append(*drafts)
 
     def sign(self) -> None:
         """Sign the head of the chain and copy it outside."""
@@ -278,6 +289,8 @@ class Loop:
                 continue
             if self.workspace.records.launches[launch.id].status != "open":
                 return
+            if facts.ruled:
+                load(POLICY, "admit", "pass")(workspace, planned, plan, facts.pools[0].machines[0])
             if fits(running, planned.step.resources, facts.pools[0]):
                 seq = self.workspace.records.seq
                 created = run_created(workspace, launch.id, planned, made, facts)

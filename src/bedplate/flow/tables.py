@@ -38,6 +38,12 @@ MESHING: Mapping[str, Entry] = {  # the planner takes 25 ms to import, and few j
     "choice": Entry("bedplate.flow.meshing:chosen_mesh", "the mesh of one job"),
 }
 
+POLICY: Mapping[str, Entry] = {  # most projects declare neither pools nor policies
+    "pools": Entry("bedplate.flow.pooling:pools_of", "this machine and the pools of pools.yaml"),
+    "admit": Entry("bedplate.flow.admitting:admit", "whether a step may run where it was placed"),
+    "stops": Entry("bedplate.flow.billing:stops", "requests to stop what a spent budget does not pay for any more"),
+}
+
 DECIDING: Mapping[str, Entry] = {  # cryptography takes 40 ms to import, and most launches decide nothing
     "signed": Entry("bedplate.flow.deciding:signed", "a decision with its signed statement"),
     "admitted": Entry("bedplate.flow.deciding:admitted", "whether an endpoint may serve a version"),

@@ -10,6 +10,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from bedplate.core.clock import duration_s
+from bedplate.core.errors import SpecError
 from bedplate.core.money import parse_money
 from bedplate.core.spec.base import Declared
 
@@ -36,7 +38,8 @@ class Residence(Declared):
 class Policies(Declared):
     """Rules of a project. `residency` is by the label that datasets carry; empty lists of accelerators, images and pools allow all.
 
-    `carbon` is the most grams of CO2 a run may cause, `deadlines` the time that a step may take from its request, by its name.
+    `carbon` is the most grams of CO2 a run may cause, `deadlines` the time that a step may take from its request, by its name,
+    and `waiting` what an hour of waiting for one's own machines costs: from there on renting is cheaper.
     """
 
     budget: str | None = None
@@ -46,6 +49,7 @@ class Policies(Declared):
     pools: tuple[str, ...] = ()
     carbon: float | None = Field(default=None, gt=0)
     deadlines: dict[str, str] = Field(default_factory=dict)
+    waiting: float = Field(default=0.0, ge=0)
 
     @field_validator("budget")
     @classmethod
@@ -56,3 +60,13 @@ class Policies(Declared):
                 raise ValueError(f"{value!r} is no budget: write for example 20 USD per month (or day, or year)")
             parse_money(match[1])
         return value
+
+    @field_validator("deadlines")
+    @classmethod
+    def _durations(cls, deadlines: dict[str, str]) -> dict[str, str]:
+        try:
+            for value in deadlines.values():
+                duration_s(value)
+        except SpecError as error:
+            raise ValueError(error.one_line()) from error
+        return deadlines
