@@ -35,6 +35,7 @@ BENCHES = (
     "feed",
     "planner",
     "tracking",
+    "serving",
 )  # each other name is a module with `rows()`
 
 

@@ -14,6 +14,7 @@ from bedplate.core.settings import (
     Settings,
     child_environment,
     interpreter_first,
+    key_headers,
     read_cache,
     read_settings,
     unproxied_loopback,
@@ -40,6 +41,7 @@ def test_the_list_of_settings_is_what_is_read() -> None:
     asked: set[str] = set()
     read_settings(Recorder())
     read_cache(Recorder())
+    key_headers(Recorder())
     assert asked == set(SETTINGS)
 
 
@@ -74,3 +76,8 @@ def test_variables_are_put_into_a_text() -> None:
     assert with_environment("redis://:${A_1}@${HOST}/0 $HOME {A_1}", {"A_1": "x$y", "HOST": "cache"}) == "redis://:x$y@cache/0 $HOME {A_1}"
     with pytest.raises(SpecError, match=r"is not set \(got 'NONE'\)"):
         with_environment("${NONE}", {})
+
+
+def test_a_key_goes_into_the_header_that_endpoints_read() -> None:
+    assert key_headers({"BEDPLATE_KEY": "bp_x"}) == {"Authorization": "Bearer bp_x"}
+    assert key_headers({}) == key_headers({"BEDPLATE_KEY": ""}) == {}

@@ -228,3 +228,13 @@ def test_jobs_that_start_from_one_another_are_refused() -> None:
     assert list(lowered(second)).index("again") > list(lowered(second)).index("price")
     with pytest.raises(SpecError, match="jobs start from one another's models"):
         lowered(second.replace("params: {lr: 0.1}", "params: {lr: 0.1}\n    base: next"))
+
+
+def test_how_an_endpoint_answers_is_in_its_step_only_where_it_is_declared() -> None:
+    plain = {step.name: step for step in lower(flights())}["delay-api"]
+    assert "limits" not in plain.spec
+    limited = flights(**{"endpoints__delay-api": {"model": "delay@production", "batching": {"size": 8}, "keys": "required"}})
+    assert changed(flights(), limited) == {"delay-api"}
+    step = {step.name: step for step in lower(limited)}["delay-api"]
+    assert step.spec["limits"] == {"batching": {"size": 8}, "keys": "required"}
+    assert changed(flights(), flights(**{"endpoints__delay-api": {"model": "delay@production", "deadline": "30s"}})) == set()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from bedplate.core.clock import SimClock
 from bedplate.core.errors import DataError, JobError, NotFound
 from bedplate.serve.asgi import MAX_BODY_BYTES
+from bedplate.serve.batching import Limits
 from bedplate.serve.fields import Field
 from bedplate.serve.gateway import MAX_INSTANCES, EndpointInfo, Looked, answer_id, app
 from serve.replica import serving
@@ -301,3 +304,44 @@ def test_ids_are_uuids_that_sort_by_time(one_s: float, other_s: float) -> None:
 def test_ids_of_one_instant_differ() -> None:
 
     assert len({answer_id(NOW_S) for _ in range(1000)}) == 1000
+
+
+class Slow:
+    """A replica whose model waits at a gate."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        self.answers: list[Mapping[str, Any]] = []
+        self.app = app(INFO, lambda asked: [Looked(each) for each in asked], self.predict, self.answers.append, limits=limits)
+
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        self.entered.set()
+        assert self.gate.wait(30)
+        return [1.0] * len(rows)
+
+
+def test_a_slow_model_blocks_nothing_and_a_full_line_says_when_to_come_again() -> None:
+    slow = Slow(Limits(size=1, queue=2))
+    with serving(slow.app) as address, httpx.Client(base_url=address, trust_env=False, timeout=30) as http:
+        with ThreadPoolExecutor(8) as pool:
+            first = pool.submit(http.post, "/predict", json=ASKED)
+            assert slow.entered.wait(30)
+            waiting = [pool.submit(http.post, "/predict", json=ASKED) for _ in range(2)]
+            while http.get("/health").json()["waiting"] < 2:  # health answers while the model does not
+                pass
+            refused = http.post("/predict", json=ASKED)
+            assert refusal(refused)[0] == 503
+            assert int(refused.headers["retry-after"]) >= 1
+            slow.gate.set()
+            assert [each.result().status_code for each in (first, *waiting)] == [200, 200, 200]
+    assert len(slow.answers) == 3
+
+
+def test_a_deadline_is_told_once_and_a_late_answer_is_not_remembered() -> None:
+    slow = Slow(Limits(deadline_s=0.05))
+    with serving(slow.app) as address, httpx.Client(base_url=address, trust_env=False, timeout=30) as http:
+        late = http.post("/predict", json=ASKED)
+        assert (refusal(late)[0], late.json()["error"]["value"]) == (504, 0.05)
+        slow.gate.set()
+        assert slow.answers == []

@@ -14,6 +14,7 @@ import typer
 
 from bedplate.cli.command import AsJson, ProjectFolder, parse_pairs, show
 from bedplate.core.errors import BedplateError, NotFound, Unavailable, nearest
+from bedplate.core.settings import key_headers
 from bedplate.core.source import parse_value
 from bedplate.flow.facts import serving
 from bedplate.flow.workspace import Workspace, open_workspace
@@ -42,7 +43,7 @@ def ask(
 def _post(endpoint: str, url: str, request: Mapping[str, Any]) -> dict[str, Any]:
     fix = f"see `bedplate explain {endpoint}` and `bedplate logs {endpoint}`; `bedplate up` starts it again"
     try:
-        response = httpx.post(url, json=request, timeout=TIMEOUT_S)
+        response = httpx.post(url, json=request, headers=key_headers(), timeout=TIMEOUT_S)
         answer: dict[str, Any] = response.json()
     except (httpx.HTTPError, ValueError) as error:  # it died a moment ago, hangs, or something else has its port
         raise Unavailable("the endpoint does not answer", value=f"{url}: {error}", fix=fix) from error

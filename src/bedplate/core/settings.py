@@ -18,6 +18,7 @@ SETTINGS: Mapping[str, str] = {
     "BEDPLATE_HOME": "folder of what outlives a project: the signing key and copies of signed heads (default ~/.bedplate)",
     "BEDPLATE_CACHE": "folder on this node's own disk through which shards of a store are read (default ~/.cache/bedplate/feed)",
     "BEDPLATE_CACHE_BYTES": "what that folder may take, in bytes (default 20000000000)",
+    "BEDPLATE_KEY": "the API key with which `ask` and `ci canary` ask an endpoint that requires one",
     "BEDPLATE_STATE": "folder of a project's state (default .bedplate beside bedplate.yaml)",
 }
 
@@ -39,6 +40,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         home=Path(home).expanduser() if home else Path.home() / ".bedplate",
         state=Path(state).expanduser() if state else None,
     )
+
+
+def key_headers(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The header that carries this user's API key; none without one."""
+    key = (os.environ if environment is None else environment).get("BEDPLATE_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def read_cache(environment: Mapping[str, str] | None = None) -> tuple[Path, int]:

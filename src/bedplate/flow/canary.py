@@ -19,6 +19,7 @@ import numpy as np
 
 from bedplate.core.clock import iso
 from bedplate.core.errors import DataError, NotFound, Unavailable, nearest
+from bedplate.core.settings import key_headers
 from bedplate.data.cut import read_cut
 from bedplate.data.lake import Lake
 from bedplate.flow.facts import serving
@@ -50,7 +51,7 @@ def check(workspace: Workspace, endpoint: str, count: int, file: Path | None = N
     live = serving(workspace, endpoint)
     if not live:
         raise Unavailable("the endpoint is not up", value=endpoint, fix=f"bring it up: `bedplate up {endpoint}`")
-    with httpx.Client(base_url=f"http://127.0.0.1:{live[-1].port}", timeout=TIMEOUT_S, trust_env=False) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{live[-1].port}", headers=key_headers(), timeout=TIMEOUT_S, trust_env=False) as client:
         described = _described(client, endpoint)
         requests = _of_file(file, count) if file is not None else _of_spine(workspace, endpoint, described["fields"], count)
         if not requests:

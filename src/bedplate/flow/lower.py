@@ -81,7 +81,7 @@ def _step_spec(kind: str, **values: Any) -> dict[str, Any]:
 
 
 def _dataset(dataset: Dataset) -> dict[str, Any]:
-    return dataset.model_dump(mode="json", exclude={"subject", "license", "residency"})
+    return dataset.model_dump(mode="json", exclude={"subject", "license", "residency", "expect"})
 
 
 def _entry_files(job: Job) -> tuple[str, ...]:
@@ -119,6 +119,9 @@ def _based(job: Job) -> dict[str, Any]:
 def _ingest(name: str, dataset: Dataset, writers: Mapping[str, str]) -> Step:
     writer = writers.get(dataset.source)
     stored = {field: value for field, value in _dataset(dataset).items() if field in STORED}
+    if dataset.expect:  # a version is accepted under them; of freshness and samples these say which column counts
+        told = {"expect", "event_time", "known_at", "subject"}
+        stored |= dataset.model_dump(mode="json", include=told, exclude_defaults=True)
     needs, sources = ((writer,), ()) if writer else ((), (dataset.source,))
     reads = (dataset.source,) if writer else ()
     return Step(name, "ingest", needs, _step_spec("ingest", dataset=stored), sources=sources, reads=reads)
@@ -237,7 +240,7 @@ def _endpoint(name: str, spec: ProjectSpec) -> Step:
 
 def _limits(endpoint: Endpoint) -> dict[str, Any]:
     """How much an endpoint answers at once and how long it takes; nothing where all is as it is by default."""
-    values = endpoint.model_dump(mode="json", include={"batching", "deadline", "queue"}, exclude_defaults=True)
+    values = endpoint.model_dump(mode="json", include={"batching", "deadline", "queue", "keys"}, exclude_defaults=True)
     return {"limits": values} if values else {}
 
 

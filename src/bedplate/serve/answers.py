@@ -24,6 +24,7 @@ DRAIN_S = 1.0
 RETRY_S = 0.5
 CAPACITY = 10_000
 BATCH = 1_000
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 class AnswerLog:
@@ -65,7 +66,7 @@ class AnswerLog:
 
     def remember(self, record: Mapping[str, Any]) -> None:
         """Take one JSON record; never blocks. Raises TypeError or ValueError for what JSON cannot hold."""
-        value = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+        value = _ENCODER.encode(record).encode()
         with self._changed:
             if len(self._queue) >= self._capacity or self._closing.is_set():
                 self._lost += 1

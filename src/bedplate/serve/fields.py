@@ -6,6 +6,7 @@ Does not know: what a field means, or in which protocol it came.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +76,7 @@ def _fits(value: Any, declared: str) -> bool:
     if declared == "int":
         return isinstance(value, int) and -(2**63) <= value < 2**63
     if declared == "float":
-        return isinstance(value, int | float) and abs(value) <= 1.7e308
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
     return isinstance(value, str) and (_is_text(value) if declared == "string" else _is_instant(value))
 
 

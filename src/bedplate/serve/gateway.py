@@ -16,6 +16,7 @@ Does not know: features, models, where answers are kept, sockets.
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from typing import Any
 
 from bedplate.core.clock import Clock, SystemClock
 from bedplate.core.errors import DataError, NotFound
-from bedplate.serve.asgi import Application, Call, Gone, Refused, Route, loopback_only
+from bedplate.serve.asgi import Application, Call, Gone, Guard, Refused, Route, loopback_only
 from bedplate.serve.batching import Batcher, Full, Late, Left, Limits
 from bedplate.serve.fields import Field, Fields, plain, shown
 from bedplate.serve.open_inference import described as inference_description
@@ -31,6 +32,8 @@ from bedplate.serve.open_inference import inference_error, inference_routes
 from bedplate.serve.openapi import document, page
 
 MAX_INSTANCES = 1000
+OPEN_PATHS = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
+_random = random.Random(os.urandom(32))  # noqa: S311 - ids must differ, not be secret; asking the kernel for each takes longer than the rest
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,13 @@ def app(
     health: Callable[[], Mapping[str, Any]] = dict,
     clock: Clock | None = None,
     limits: Limits | None = None,
+    guard: Guard | None = None,
 ) -> Application:
     """The ASGI application of one endpoint.
 
     `lookup` finds the rows of all instances of a batch at once; it raises NotFound or DataError where it cannot, and both go to the
     caller. `predict` gives one finite number per row. Both are called in one thread of their own. `remember` takes one JSON record per
-    answer and must not block. `health` says what became of the answers.
+    answer and must not block. `health` says what became of the answers. `guard` says who may ask.
     """
     gateway = Gateway(endpoint, lookup, predict, remember, clock or SystemClock(), limits or Limits())
     description = {
@@ -111,7 +115,7 @@ def app(
         Route("/docs", {"GET": documentation}, "this description as a page"),
         *inference_routes(inference_description(model, version, endpoint.fields), gateway.answer),
     ]
-    return Application(routes, [loopback_only], {"/v2": inference_error})
+    return Application(routes, [loopback_only, *([guard] if guard else [])], {"/v2": inference_error})
 
 
 class Gateway:
@@ -208,6 +212,6 @@ def answer_id(now_s: float) -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): ids sort by their millisecond, then by 12 bits of its fraction (method 3)."""
     milliseconds, fraction = divmod(int(now_s * 4_096_000), 4096)
     high = (milliseconds & (1 << 48) - 1) << 16 | 0x7000 | fraction
-    low = int.from_bytes(os.urandom(8)) & (1 << 62) - 1 | 1 << 63
+    low = _random.getrandbits(62) | 1 << 63
     text = f"{high:016x}{low:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -43,3 +43,18 @@ def test_an_endpoint_refuses_what_is_not_signed_unless_it_is_declared() -> None:
     assert Endpoint(model="delay@production", unsigned="allowed").unsigned == "allowed"
     with pytest.raises(ValidationError):
         Endpoint.model_validate({"model": "delay@production", "unsigned": True})
+
+
+def test_how_much_is_answered_at_once_and_how_long_it_may_take() -> None:
+    plain = Endpoint(model="delay@production")
+    assert (plain.batching.size, plain.batching.delay_s, plain.deadline, plain.queue, plain.keys) == (32, 0.0, "30s", 1000, "off")
+    made = Endpoint.model_validate({"model": "delay@production", "batching": {"size": 8, "delay": "2ms"}, "deadline": "250ms", "queue": 5})
+    assert (made.batching.size, made.batching.delay_s, made.queue) == (8, 0.002, 5)
+
+
+@pytest.mark.parametrize(
+    "values", [{"batching": {"size": 0}}, {"batching": {"delay": "soon"}}, {"deadline": "0s"}, {"queue": 0}, {"keys": "sometimes"}]
+)
+def test_limits_that_are_none(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Endpoint.model_validate({"model": "delay@production", **values})

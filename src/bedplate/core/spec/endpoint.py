@@ -37,6 +37,7 @@ class Endpoint(Declared):
 
     `store` is where its features lie: `sqlite://` (a file of each replica), `redis://...` or `postgres://...`. A password is named, as
     `${NAME}` of the environment, and never written. At most `queue` rows wait; a request that takes longer than `deadline` gets an error.
+    With `keys: required` a request needs one that `bedplate keys add` made.
     """
 
     model: str = Field(pattern=r"^[a-z][a-z0-9_-]*@[a-z][a-z0-9_-]*$")
@@ -46,6 +47,7 @@ class Endpoint(Declared):
     batching: Batching = Batching()
     deadline: str = "30s"
     queue: int = Field(default=1000, ge=1, le=1_000_000)
+    keys: Literal["off", "required"] = "off"
 
     @field_validator("deadline")
     @classmethod

@@ -23,6 +23,7 @@ from bedplate.data.lake import Lake
 from bedplate.data.online.follow import Followed, Follower
 from bedplate.data.online.keys import EPOCH
 from bedplate.data.online.store import OnlineStore
+from bedplate.flow.access import key_file
 from bedplate.flow.answers import ANSWERS, answers_table
 from bedplate.flow.lookup import Lookup
 from bedplate.flow.online import open_live
@@ -31,7 +32,8 @@ from bedplate.flow.steps.entry import load_function
 from bedplate.flow.steps.functions import on_demand_views
 from bedplate.serve.answers import AnswerLog
 from bedplate.serve.batching import Limits
-from bedplate.serve.gateway import EndpointInfo, app
+from bedplate.serve.gateway import OPEN_PATHS, EndpointInfo, app
+from bedplate.serve.keys import KeyGuard
 from bedplate.serve.listen import bind, run
 from bedplate.serve.runtimes.function import FunctionRuntime
 from bedplate.train.bundle import ModelVersion
@@ -56,7 +58,7 @@ def work(attempt: Attempt) -> int:
         return {**answers.health(), "behind": {name: asdict(lag) for name, lag in follower.lag().items()}}
 
     info = EndpointInfo(attempt.step, lookup.fields, model.ref, model.digest, attempt.run, attempt.token)
-    application = app(info, lookup, runtime.predict, lambda record: answers.remember(_stored(record)), health, limits=_limits(attempt))
+    application = app(info, lookup, runtime.predict, lambda record: answers.remember(_stored(record)), health, None, *_limits(step))
     socket = _bind(step)
 
     def ready(port: int) -> None:
@@ -72,10 +74,11 @@ def work(attempt: Attempt) -> int:
     return 0
 
 
-def _limits(attempt: Attempt) -> Limits:
-    declared = Endpoint.model_validate({"model": "any@any", **attempt.spec.get("limits", {})})
-    batching = declared.batching
-    return Limits(batching.size, batching.delay_s, declared.queue, duration_s(declared.deadline))
+def _limits(step: StepContext) -> tuple[Limits, KeyGuard | None]:
+    """How much is answered at once, and who may ask."""
+    declared = Endpoint.model_validate({"model": "any@any", **step.attempt.spec.get("limits", {})})
+    limits = Limits(declared.batching.size, declared.batching.delay_s, declared.queue, duration_s(declared.deadline))
+    return limits, KeyGuard(key_file(step.state), OPEN_PATHS) if declared.keys == "required" else None
 
 
 def _follower(step: StepContext, store: OnlineStore, meta: Mapping[str, Any]) -> Follower:
