@@ -32,6 +32,7 @@ soak: .venv/.ready-test
 	$(BIN)/python -m pytest tests/cli/test_tamper.py --edits 1000 -s --timeout 3600
 	$(BIN)/python tests/models/foreign/peers.py
 	$(BIN)/python tests/models/tracking/peers.py
+	$(BIN)/python tests/models/tracking/yardstick.py
 	$(BIN)/python -m pytest tests/train/checkpoints/test_kills.py --save-kills 500 --flips 200 -s --timeout 3600
 
 .venv/.ready: pyproject.toml constraints.txt

@@ -24,7 +24,7 @@ ALL = [
     drafts.version_created(VERSION),
     drafts.version_tagged("delay@1", {"a": "b"}, "ada", stage="Staging"),
     drafts.version_removed("delay@1", "d" * 64, "ada", "because"),
-    drafts.alias_moved("delay", "champion", None, "ada", "because"),
+    drafts.alias_moved("delay", "champion", None, {"by": "ada", "promoted": False, "why": "because"}),
 ]
 
 

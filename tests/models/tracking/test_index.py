@@ -25,7 +25,7 @@ EVENTS = [
     Draft("attempt.started", "train-1", {"token": 1, "engine": "local", "folder": "x", "handle": {}}),
     Draft("run.finished", "train-1", {"status": "stopped", "metrics": {"loss": 0.5, "odd": "nan"}, "params": {"n": 1}}),
     drafts.model_changed("delay", at_ms=3, description="d", tags={"a": "b"}),
-    drafts.alias_moved("delay", "champion", 1, "ada", "because"),
+    drafts.alias_moved("delay", "champion", 1, {"by": "ada", "promoted": True, "why": "because"}),
 ]
 
 

@@ -88,12 +88,19 @@ def test_a_point_in_every_form_that_clients_send() -> None:
     assert checked == {"m"}
 
 
-def test_values_that_are_no_text_are_written_out() -> None:
-    assert validation.pair({"key": "p", "value": 3}, 10) == ("p", "3")
+def test_a_value_is_text() -> None:
+    with pytest.raises(Refused, match="Value was of type 'int'"):
+        validation.pair({"key": "p", "value": 3}, 10)
     assert validation.pair({"key": "p"}, 10) == ("p", "")
     assert validation.pair({"key": "p", "value": "\ud800"}, 10) == ("p", "?"), "half a surrogate pair is in no file"
     with pytest.raises(Refused, match="maximum length of 10"):
         validation.pair({"key": "p", "value": "x" * 11}, 10)
+
+
+def test_a_text_is_no_list_in_a_body() -> None:
+    assert validation.listed({"a": ["x", 1]}, "a") == ["x", "1"]
+    with pytest.raises(Refused, match="Value was of type 'str'"):
+        validation.listed({"a": "x"}, "a")
 
 
 def test_lists() -> None:

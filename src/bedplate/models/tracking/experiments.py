@@ -6,6 +6,7 @@ Does not know: runs.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -53,6 +54,8 @@ def _check_unused(tracking: Tracking, name: str) -> None:
 
 def found(tracking: Tracking, identity: str) -> dict[str, Any]:
     """An experiment, deleted or not, in MLflow's form. Raises Refused."""
+    if not re.fullmatch(r"[0-9]{1,19}", identity):
+        raise invalid(f"Invalid experiment ID '{identity}'. Experiment ID must be a valid integer.")
     row = tracking.fresh().database.execute(f"SELECT {_COLUMNS} FROM experiments WHERE id = ?", (identity,)).fetchone()  # noqa: S608 - constant
     if row is None:
         raise missing(f"No Experiment with id={identity} exists")

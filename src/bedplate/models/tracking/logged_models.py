@@ -98,7 +98,10 @@ def finalize(tracking: Tracking, body: Body) -> dict[str, Any]:
 
 
 def delete(tracking: Tracking, body: Body) -> dict[str, Any]:
-    """DELETE logged-models/ID. The files stay."""
+    """DELETE logged-models/ID. The files stay; doing it again changes nothing."""
+    model = tracking.fresh().document("logged_model", validation.text(body, "model_id"))
+    if model is not None and model.get("lifecycle") == "deleted":
+        return {}
     tracking.stage(drafts.logged_model_changed(found(tracking, body)["model_id"], at_ms=now_ms(), lifecycle="deleted"))
     return {}
 
@@ -107,7 +110,7 @@ def set_tags(tracking: Tracking, body: Body) -> dict[str, Any]:
     """PATCH logged-models/ID/tags."""
     tags = validation.pairs(validation.items(body, "tags"), validation.MAX_TAG_VALUE, "tags")
     tracking.stage(drafts.logged_model_changed(found(tracking, body)["model_id"], at_ms=now_ms(), tags=tags))
-    return get(tracking, body)
+    return {}
 
 
 def delete_tag(tracking: Tracking, body: Body) -> dict[str, Any]:
@@ -135,7 +138,9 @@ def list_artifacts(tracking: Tracking, body: Body) -> dict[str, Any]:
 
 def search(tracking: Tracking, body: Body) -> dict[str, Any]:
     """POST logged-models/search."""
-    wanted = set(validation.texts(body, "experiment_ids"))
+    wanted = set(validation.listed(body, "experiment_ids"))
+    if not wanted:
+        raise invalid("Missing value for required parameter 'experiment_ids'.")
     size = validation.bounded(body, "max_results", 100, 1000)
     comparisons = parse_filter(validation.text(body, "filter", required=False), LOGGED_MODELS)
     texts = [

@@ -239,7 +239,7 @@ def find(tracking: Tracking, body: Body) -> dict[str, Any]:
     comparisons = parse_filter(validation.text(body, "filter", required=False))
     orders = parse_orders(validation.texts(body, "order_by"))
     states = experiments.lifecycles(body, "run_view_type")
-    wanted, offset = validation.texts(body, "experiment_ids"), offset_of(body.get("page_token"))
+    wanted, offset = validation.listed(body, "experiment_ids"), offset_of(body.get("page_token"))
     index = tracking.fresh()
     numbers = search.find(index, wanted, states, comparisons, orders, size + 1, offset) if wanted else []
     more = len(numbers) > size

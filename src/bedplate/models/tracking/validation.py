@@ -88,6 +88,13 @@ def texts(body: Mapping[str, Any], name: str) -> list[str]:
     return [str(each) for each in listed]
 
 
+def listed(body: Mapping[str, Any], name: str) -> list[str]:
+    """The texts that a request's body lists under `name`, where one alone is no list. Raises Refused."""
+    if isinstance(body.get(name), str):
+        raise invalid(f"Invalid value {json.dumps(body[name])} for parameter '{name}' supplied: Value was of type 'str'")
+    return texts(body, name)
+
+
 def check_name(key: object, path: str = "name") -> str:
     """A name of a metric, param or tag. Raises Refused."""
     if not isinstance(key, str) or not key:
@@ -113,7 +120,9 @@ def pair(body: Mapping[str, Any], limit: int, path: str = "", what: str = "value
     if value is None:
         value = ""
     if not isinstance(value, str):
-        value = json.dumps(value)
+        raise invalid(
+            f"Invalid value {json.dumps(value)} for parameter '{path}{what}' supplied: Value was of type '{type(value).__name__}'"
+        )
     if len(value) > limit:
         raise invalid(f"'{path}{what}' exceeds the maximum length of {limit} characters")
     return key, value.encode(errors="replace").decode()
