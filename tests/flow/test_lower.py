@@ -238,3 +238,9 @@ def test_how_an_endpoint_answers_is_in_its_step_only_where_it_is_declared() -> N
     step = {step.name: step for step in lower(limited)}["delay-api"]
     assert step.spec["limits"] == {"batching": {"size": 8}, "keys": "required"}
     assert changed(flights(), flights(**{"endpoints__delay-api": {"model": "delay@production", "deadline": "30s"}})) == set()
+
+
+def test_an_expectation_changes_its_ingestion_alone() -> None:
+    expect = [{"rows": {"min": 1}}, {"not_null": "carrier", "otherwise": "quarantine"}]
+    assert changed(flights(), flights(datasets__departures__expect=expect)) == {"departures"}
+    assert changed(flights(datasets__departures__expect=expect), flights(datasets__departures__expect=expect[:1])) == {"departures"}

@@ -58,6 +58,18 @@ def test_the_comment_says_what_would_run_and_how_the_models_stand(world: World) 
     assert "by the last runs" in changed
 
 
+def test_with_pools_the_comment_says_what_it_would_cost_and_what_may_run_nowhere(world: World) -> None:
+    pools = "pools: {colo: {engine: local, price: {on_demand: 3600, source: contract, at: 2026-01-01}}}\n"
+    (world.folder / "pools.yaml").write_text(pools)
+    assert "Cost: unknown." in comment(world.workspace)
+    world.drive("run", "fit")
+    world.declare(SHOP.replace("lr: 0.1", "lr: 0.3"))
+    told = comment(world.workspace)
+    assert "USD, and that of" in told and "never ran." in told
+    world.declare(SHOP.replace("lr: 0.1", "lr: 0.3") + "policies: {pools: [elsewhere]}\n")
+    assert "**May run nowhere:** fit, " in comment(world.workspace)
+
+
 def test_a_pipeline_trains_judges_and_serves_what_is_declared(world: World) -> None:
     made = pipeline_of(world.workspace, "main", "gpu", "/state")
     assert (made.project, made.jobs, made.models, made.endpoints) == ("shop", ("fit",), ("price",), ("prices",))

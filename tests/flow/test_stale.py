@@ -149,3 +149,13 @@ def test_an_endpoint_that_is_not_up_runs() -> None:
     steps, world = gate_and_endpoint(Version("model", 1, "model", "m", "x", "fit-1", 0.0))
     planned = judge(steps, world)
     assert (planned[-1].verdict, planned[-1].why) == ("run", "not serving")
+
+
+def test_a_table_that_was_rolled_back_is_fresh_with_that_version_whatever_its_source_is() -> None:
+    first = made_all(STEPS, facts())
+    second = made_all(STEPS, replace(first, sources={"rows.csv": "bbbb"}), "2")
+    held = {"rows": (first.made["rows"][0], "held at rows@1 by ana: bad rows")}
+    planned = judge(STEPS, replace(second, held=held), force=["rows"])
+    assert verdicts(planned) == {"rows": "fresh", "sums": "fresh", "fit": "fresh"}
+    assert why(planned, "rows") == "held at rows@1 by ana: bad rows"
+    assert [step.made_by for step in planned] == ["rows-1", "sums-1", "fit-1"], "what follows is what was made of that version"

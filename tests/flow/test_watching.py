@@ -252,3 +252,16 @@ def test_a_drift_is_measured_against_what_production_was_trained_on(tmp_path: Pa
         assert due.why.startswith("drift: psi(flights.distance) is ") and due.values["psi(flights.distance)"] > 0.2
         watcher.fire(due)
         assert project._workspace.records.watched["drifting"]["values"] == due.values
+
+
+def test_while_a_budget_is_spent_nothing_is_asked_for_and_afterwards_it_is(world: World) -> None:
+    pools = "pools: {colo: {engine: local, price: {on_demand: 3600, source: contract, at: 2026-01-01}}}\n"
+    (world.folder / "pools.yaml").write_text(pools)
+    watcher = declare(world, "changed: [data, code]}\npolicies: {budget: 1 USD per day")
+    drive(world, watcher)
+    (world.folder / "data" / "rows.csv").write_text("1\n2")
+    world.clock.sleep(3600)
+    assert watcher.due() == ([], ["nothing is launched: the budget of 1 USD per day is spent"])
+    world.clock.sleep(DAY_S)
+    [due] = look(watcher)
+    assert "new data in data/rows.csv" in due.why

@@ -50,6 +50,12 @@ def budget_left(workspace: Workspace, market: Market) -> int | None:
     return budget.limit_micros - spent_micros(budget, _spendings(workspace.records, market), now_s)
 
 
+def is_spent(workspace: Workspace) -> bool:
+    """Whether the budget has nothing left for the present period; never without a budget."""
+    left = budget_left(workspace, market_of(workspace))
+    return left is not None and left <= 0
+
+
 def stops(workspace: Workspace) -> list[Draft]:
     """Requests to stop for the live runs that cost money, once the budget is spent; each writes a checkpoint first."""
     budget = _budget(workspace)

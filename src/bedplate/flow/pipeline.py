@@ -11,10 +11,15 @@ from typing import Any
 
 from bedplate.core.clock import human_duration
 from bedplate.core.errors import NotFound
+from bedplate.core.money import money
 from bedplate.core.plan import Plan
+from bedplate.flow.admitting import tables
+from bedplate.flow.facts import is_ruled
 from bedplate.flow.moving import rollback
 from bedplate.flow.planner import plan
+from bedplate.flow.pooling import market_of
 from bedplate.flow.workspace import Workspace
+from bedplate.hardware.inventory import inventory
 from bedplate.models.ci.stages import Pipeline
 
 
@@ -63,7 +68,8 @@ def back(workspace: Workspace, before: Mapping[str, int | None], reason: str) ->
 def comment(workspace: Workspace) -> str:
     """The plan, what it takes, and each model's newest grades against production, as Markdown."""
     planned = plan(workspace)
-    parts = [f"### bedplate plan: {_cell(planned.project)}", *_steps(planned), *_grades(workspace)]
+    priced = [_price(workspace, planned)] if is_ruled(workspace) and planned.to_run else []
+    parts = [f"### bedplate plan: {_cell(planned.project)}", *_steps(planned), *priced, *_grades(workspace)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -88,6 +94,18 @@ def _steps(planned: Plan) -> list[str]:
         f", and {unknown} that never ran." if known and unknown else "."
     )
     return [_table(("step", "kind", "verdict", "last took", "why"), rows), cost]
+
+
+def _price(workspace: Workspace, planned: Plan) -> str:
+    """What the steps would cost where the rules let them run, as far as it is known how long they take."""
+    decisions = tables(workspace, planned, inventory([workspace.project.root]))
+    costs = {name: each.chosen.total_micros for name, each in decisions.items() if each.chosen is not None}
+    known = [cost for cost in costs.values() if cost is not None]
+    currency = market_of(workspace).file.currency
+    text = f"Cost: {money(sum(known), currency)}" if known else "Cost: unknown"
+    unknown, nowhere = len(costs) - len(known), sorted(decisions.keys() - costs.keys())
+    text += f", and that of {unknown} that never ran" if known and unknown else ""
+    return f"{text}." + (f" **May run nowhere:** {_cell(', '.join(nowhere))}." if nowhere else "")
 
 
 def _grades(workspace: Workspace) -> list[str]:

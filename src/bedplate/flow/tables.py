@@ -41,6 +41,7 @@ MESHING: Mapping[str, Entry] = {  # the planner takes 25 ms to import, and few j
 POLICY: Mapping[str, Entry] = {  # most projects declare neither pools nor policies
     "pools": Entry("bedplate.flow.pooling:pools_of", "this machine and the pools of pools.yaml"),
     "admit": Entry("bedplate.flow.admitting:admit", "whether a step may run where it was placed"),
+    "spent": Entry("bedplate.flow.billing:is_spent", "whether the budget has nothing left"),
     "stops": Entry("bedplate.flow.billing:stops", "requests to stop what a spent budget does not pay for any more"),
 }
 

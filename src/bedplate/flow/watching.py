@@ -2,8 +2,9 @@
 
 What a trigger knows is in the ledger: an event when it was first seen, and one, in the same transaction as the launch it asks for, each
 time it fired. So a watcher that is killed asks for nothing twice and forgets nothing; a time of day that passed meanwhile is made up for
-once. A cause for which it fired already does not fire again: what failed is tried again when something changes, or by hand.
-Does not know: how a launch is driven, or what it costs.
+once. A cause for which it fired already does not fire again: what failed is tried again when something changes, or by hand. While a
+budget is spent nothing is asked for; what became stale meanwhile is asked for afterwards.
+Does not know: how a launch is driven, or what it costs (`billing`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bedplate.core.clock import duration_s, iso
 from bedplate.core.digest import digest
 from bedplate.core.errors import BedplateError, DataError, nearest
 from bedplate.core.event import Draft
+from bedplate.core.loading import load
 from bedplate.core.plan import PlannedStep
 from bedplate.core.spec import Dataset, Trigger
 from bedplate.core.versions import Version
@@ -29,6 +31,7 @@ from bedplate.data.cut import read_cut
 from bedplate.data.lake import Lake
 from bedplate.flow.facts import Facts, gather
 from bedplate.flow.planner import plan_steps, steps_for
+from bedplate.flow.tables import POLICY
 from bedplate.flow.workspace import Workspace, launch_wanted
 from bedplate.models.drift import MEASURES
 
@@ -60,6 +63,9 @@ class Watcher:
         """The launches that are due now, and what kept a trigger from being judged (a source that is missing, code that is no Python)."""
         found, troubles = [], []
         self.workspace.refresh()
+        budget = self.workspace.project.spec.policies.budget
+        if budget is not None and load(POLICY, "spent", "pass")(self.workspace):
+            return [], [f"nothing is launched: the budget of {budget} is spent"]
         for name, trigger in self.workspace.project.spec.watch.items():
             try:
                 self._begin(name)

@@ -58,3 +58,30 @@ def test_a_stream_that_does_not_exist_is_refused_and_not_made(tmp_path: Path) ->
     with pytest.raises(DataError, match="the stream does not exist"):
         work(attempt(tmp_path, "visits", "ingest", {"dataset": {**tables.VISITS, "source": "log://visits"}}))
     assert not (tmp_path / ".bedplate" / "log").exists()
+
+
+def expecting(*expect: dict[str, object]) -> dict[str, object]:
+    return {**tables.VISITS, "expect": list(expect)}
+
+
+def test_what_is_found_of_expectations_is_in_the_version_without_rows(tmp_path: Path) -> None:
+    tables.write(tmp_path)
+    rules = expecting({"range": {"column": "size", "max": 9}, "otherwise": "warn"}, {"rows": {"min": 1}})
+    (output,) = said(tables.ingested(tmp_path, "visits", rules), "output")
+    warned, held = output["meta"]["expectations"]
+    assert (warned["name"], warned["held"], warned["broken"], warned["rows"]) == ("size in ..9", False, tables.ROWS - 10, tables.ROWS)
+    assert held["held"]
+    assert "samples" not in warned
+
+
+def test_an_expectation_that_stops_leaves_no_version_and_once_it_holds_the_rows_are_used(tmp_path: Path) -> None:
+    tables.write(tmp_path)
+    stopped = attempt(tmp_path, "visits", "ingest", {"dataset": expecting({"rows": {"min": tables.ROWS + 1}})})
+    with pytest.raises(DataError, match=r"no version was accepted: expected 21\.\. rows, found 20 rows"):
+        work(stopped)
+    assert said(stopped, "output") == []
+    lake = Lake(tmp_path / ".bedplate" / "lake")
+    assert lake.read("visits").num_rows == tables.ROWS
+    (output,) = said(tables.ingested(tmp_path, "visits", expecting({"rows": {"min": tables.ROWS}})), "output")
+    assert output["meta"]["table_version"] == 1
+    assert len(lake.history("visits")) == 2  # made, filled: nothing was written again
