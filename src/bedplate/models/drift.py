@@ -18,15 +18,32 @@ BINS = 10
 LEAST_SHARE = 1e-4
 
 Column = npt.NDArray[Any]
+Shares = npt.NDArray[np.float64]
 
 
 def psi(reference: Column, present: Column) -> float:
     """The population stability index, from 0 (equal shares) up. NaN when a side has no rows. Both are numbers, or both texts."""
     if not len(reference) or not len(present):
         return float("nan")
-    before, after = _shares(reference, present)
+    return psi_of_shares(*_shares(reference, present))
+
+
+def psi_of_shares(before: Shares, after: Shares) -> float:
+    """The population stability index of two distributions over the same bins."""
     before, after = np.maximum(before, LEAST_SHARE), np.maximum(after, LEAST_SHARE)
     return float(np.sum((after - before) * np.log(after / before)))
+
+
+def deciles(reference: Column) -> Shares:
+    """The inner edges of the bins of numbers: the deciles of what is known of the reference, each once."""
+    known = reference[~np.isnan(reference)]
+    return np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1])) if len(known) else np.array([])
+
+
+def shares_of(values: Column, edges: Shares) -> Shares:
+    """The shares of numbers in (.., edge], (edge, edge], ..., (edge, ..), and of nulls (NaN) in a last bin."""
+    bins = len(edges) + 2
+    return _counted(np.where(np.isnan(values), bins - 1, np.searchsorted(edges, values, side="left")), bins)
 
 
 def ks(reference: Column, present: Column) -> float:
@@ -55,11 +72,8 @@ def _shares(reference: Column, present: Column) -> tuple[npt.NDArray[np.float64]
         codes: Sequence[npt.NDArray[Any]] = [np.searchsorted(names, values) for values in texts]
         return _counted(codes[0], len(names)), _counted(codes[1], len(names))
     sides = reference.astype(float), present.astype(float)
-    known = sides[0][~np.isnan(sides[0])]
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1])) if len(known) else np.array([])
-    bins = len(edges) + 2
-    first, second = (np.where(np.isnan(values), bins - 1, np.searchsorted(edges, values, side="left")) for values in sides)
-    return _counted(first, bins), _counted(second, bins)
+    edges = deciles(sides[0])
+    return shares_of(sides[0], edges), shares_of(sides[1], edges)
 
 
 def _counted(codes: npt.NDArray[Any], bins: int) -> npt.NDArray[np.float64]:

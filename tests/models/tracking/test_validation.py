@@ -103,6 +103,14 @@ def test_a_text_is_no_list_in_a_body() -> None:
         validation.listed({"a": "x"}, "a")
 
 
+@pytest.mark.parametrize("value", [-1, 253_402_300_800_000, 2**62, "soon", 0.5])
+def test_a_time_is_one_that_a_calendar_has(value: object) -> None:
+    assert validation.moment({"t": 253_402_300_799_999}, "t") == 253_402_300_799_999
+    assert validation.moment({}, "t") == 0
+    with pytest.raises(Refused, match="Invalid value"):
+        validation.moment({"t": value}, "t")
+
+
 def test_lists() -> None:
     assert validation.texts({"a": "x"}, "a") == ["x"]
     assert validation.texts({"a": ["x", 1]}, "a") == ["x", "1"]

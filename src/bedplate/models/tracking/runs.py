@@ -57,7 +57,7 @@ def create(tracking: Tracking, body: Body) -> dict[str, Any]:
     name = given or tagged or f"{secrets.choice(_ADJECTIVES)}-{secrets.choice(_NOUNS)}-{secrets.randbelow(1000)}"
     run = secrets.token_hex(16)
     user = validation.text(body, "user_id", required=False)
-    start_ms = validation.number(body, "start_time", 0) or now_ms()
+    start_ms = validation.moment(body, "start_time") or now_ms()
     root = experiment["artifact_location"].rstrip("/")
     draft = drafts.run_logged(
         run,
@@ -97,7 +97,7 @@ def update(tracking: Tracking, body: Body) -> dict[str, Any]:
         if name in ("FINISHED", "FAILED", "KILLED"):
             changes["metrics"] = _summary(tracking, number)
     if body.get("end_time") is not None and not own:
-        changes["end_ms"] = validation.number(body, "end_time", 0)
+        changes["end_ms"] = validation.moment(body, "end_time")
     if body.get("run_name"):
         changes |= {"name": validation.text(body, "run_name"), "tags": {drafts.NAME_TAG: validation.text(body, "run_name")}}
     if changes:

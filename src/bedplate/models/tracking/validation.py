@@ -25,6 +25,7 @@ _NAME = re.compile(r"[/\w.\- :]*")
 _ALIAS = re.compile(r"[\w-]+")
 _BAD_CHARACTERS = "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and slashes (/)."
 _INT64 = 1 << 63
+_LAST_MS = 253_402_300_799_999  # of the year 9999
 
 Point = tuple[str, float, int, int]  # key, value, milliseconds since the epoch, step
 
@@ -57,6 +58,14 @@ def number(body: Mapping[str, Any], name: str, default: int) -> int:
     if not -_INT64 <= value < _INT64:
         raise invalid(f"Invalid value {json.dumps(value)} for parameter '{name}' supplied: it must be an integer of 64 bits")
     return value
+
+
+def moment(body: Mapping[str, Any], name: str) -> int:
+    """Milliseconds since the epoch, 0 where they are left out. Raises Refused for what no calendar has (after the year 9999)."""
+    found = number(body, name, 0)
+    if not 0 <= found <= _LAST_MS:
+        raise invalid(f"Invalid value {found} for parameter '{name}' supplied: it must be a time in milliseconds, 0 to {_LAST_MS}")
+    return found
 
 
 def bounded(body: Mapping[str, Any], name: str, default: int, limit: int) -> int:
