@@ -29,6 +29,7 @@ bench: .venv/.ready-test
 soak: .venv/.ready-test
 	$(BIN)/python -m pytest tests/crash -m crash --kills 200 -s --timeout 7200
 	$(BIN)/python tests/data/test_agreement.py 0 10000
+	$(BIN)/python tests/policy/test_residency.py 0 10000
 	$(BIN)/python -m pytest tests/cli/test_tamper.py --edits 1000 -s --timeout 3600
 	$(BIN)/python tests/models/foreign/peers.py
 	$(BIN)/python tests/models/tracking/peers.py

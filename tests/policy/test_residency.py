@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import pytest
 from hypothesis import given
@@ -60,6 +61,10 @@ def allowed(home: Home, labels: frozenset[str], rules: dict[str, Residence]) -> 
 
 @given(st.integers(0, 10**9))
 def test_in_a_random_world_no_offer_failover_or_store_is_outside(seed: int) -> None:
+    check_world(seed)
+
+
+def check_world(seed: int) -> None:
     """Random graphs of steps, labels, rules, pools and stores; pools are taken away one by one, as by preemption and failure."""
     draw = random.Random(seed)
     countries = ["DE", "FR", "US", ""]
@@ -90,3 +95,10 @@ def test_in_a_random_world_no_offer_failover_or_store_is_outside(seed: int) -> N
             if decision.chosen is None:
                 break
             there.remove(decision.chosen.offer)
+
+
+if __name__ == "__main__":  # python tests/policy/test_residency.py 0 10000
+    first, count = map(int, sys.argv[1:])
+    for number in range(first, first + count):
+        check_world(number)
+    print(f"seeds {first} to {first + count - 1}: nothing was outside")
