@@ -34,7 +34,5 @@ def test_a_step_trace_needs_no_project(tmp_path: Path) -> None:
     assert as_json(tmp_path, "doctor", "--trace", "steps.parquet")["stages"][0]["name"] == "1"
 
 
-def test_without_a_run_the_way_is_shown(hello: Path) -> None:
-    assert "name a run: `bedplate doctor RUN`" in refused(hello, "doctor")
-    assert "no such run" in refused(hello, "doctor", "nothing-7")
-    assert "there is no such file" in refused(hello, "doctor", "--trace", "nothing.csv")
+def test_without_a_run_the_machine_is_examined(hello: Path) -> None:
+    assert as_json(hello, "doctor")["machine"]["cores"] >= 1

@@ -1,6 +1,6 @@
-"""The inventory of this machine: cores, memory, disks, and NVIDIA devices where their library is installed.
+"""The inventory of this machine: cores, memory, disks, and accelerators: NVIDIA's where their library is there, else others.
 
-Does not know: AMD, TPU, slices of a device (MIG), network fabrics or the health of anything; those probes come with pools.
+Does not know: how devices are (`health`), fabrics (`fabric`), shared file systems (`storage`), or how fast anything is (`probes`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,11 @@ from typing import Any
 import psutil
 
 from bedplate.core.pool import Accelerator, Disk, Inventory
-
-try:  # the one place that asks for it; without it a machine counts as having no NVIDIA devices
-    import pynvml
-except ModuleNotFoundError:
-    pynvml = None
+from bedplate.hardware.nvml import NVML
+from bedplate.hardware.other_accelerators import amd_devices, tpu_chips
 
 
-def inventory(paths: Sequence[Path], nvml: Any = pynvml, system: Path = Path("/")) -> Inventory:
+def inventory(paths: Sequence[Path], nvml: Any = NVML, system: Path = Path("/")) -> Inventory:
     """What this machine has. `paths` name the disks of interest; `nvml` (the module pynvml) and `system` (where proc and sys are) are
     stand-ins in tests. Warns of a device that does not answer, and leaves it out.
     """
@@ -34,7 +31,7 @@ def inventory(paths: Sequence[Path], nvml: Any = pynvml, system: Path = Path("/"
         cores=_cores(system),
         memory_bytes=_memory_bytes(system),
         disks=_disks(paths),
-        accelerators=tuple(_accelerators(nvml)) if nvml is not None else (),
+        accelerators=(tuple(_accelerators(nvml)) if nvml is not None else ()) or amd_devices(system) or tpu_chips(system),
     )
 
 
