@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 
-from cli.kit import as_json, bedplate, refused
+from cli.kit import as_json, bedplate
 from train.step_traces import synthetic
 
 
