@@ -11,7 +11,7 @@ run: .venv/.ready
 	$(BIN)/python tools/demo.py examples/flights
 
 test: .venv/.ready-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: .venv/.ready-test
 	$(BIN)/ruff format --check .

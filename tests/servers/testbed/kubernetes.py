@@ -88,7 +88,7 @@ def kubernetes() -> Iterator[Kubernetes]:
         servers.enter_context(running(argv, directory, lambda: answers(f"{store}/health")))
         cluster = _credentials(directory, port)
         argv = [apiserver, *_apiserver_flags(directory, store, port)]
-        ready = lambda: cluster.ca.exists() and cluster.has("/api/v1/namespaces/default")  # noqa: E731 - one line, used once as an argument
+        ready = lambda: _is_whole(cluster.ca) and cluster.has("/api/v1/namespaces/default")  # noqa: E731 - one line, used once as an argument
         servers.enter_context(running(argv, directory, ready, start_s=60))
         common = [f"--kubeconfig={cluster.kubeconfig}", "--leader-elect=false", "--port=0", "--secure-port=0"]
         argv = [controllers, *common, f"--service-account-private-key-file={directory}/accounts.key"]
@@ -157,6 +157,11 @@ def _credentials(directory: Path, port: int) -> Kubernetes:
         (directory / name).touch(mode=0o600)
         (directory / name).write_text(content)
     return cluster
+
+
+def _is_whole(certificate: Path) -> bool:
+    """Whether the server has written all of its certificate: the file is there before its text is."""
+    return certificate.is_file() and "END CERTIFICATE" in certificate.read_text()
 
 
 def _has_token(cluster: Kubernetes) -> bool:
