@@ -34,6 +34,7 @@ soak: .venv/.ready-test
 	$(BIN)/python tests/models/foreign/peers.py
 	$(BIN)/python tests/models/tracking/peers.py
 	$(BIN)/python tests/models/tracking/yardstick.py
+	$(BIN)/python tests/data/trees/peers.py
 	$(BIN)/python -m pytest tests/train/checkpoints/test_kills.py --save-kills 500 --flips 200 -s --timeout 3600
 
 .venv/.ready: pyproject.toml constraints.txt

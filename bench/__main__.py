@@ -36,6 +36,8 @@ BENCHES = (
     "planner",
     "tracking",
     "serving",
+    "lake_readers",
+    "trees",
 )  # each other name is a module with `rows()`
 
 

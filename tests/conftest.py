@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from cli.sales import write_sales
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,3 +35,19 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setenv("BEDPLATE_HOME", str(home))
     monkeypatch.delenv("BEDPLATE_STATE", raising=False)
     return home
+
+
+@pytest.fixture(scope="session")
+def sold(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with two versions of a file's table and of a stream's; nothing of it runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BEDPLATE_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("BEDPLATE_STATE", raising=False)
+        return write_sales(tmp_path_factory.mktemp("sold") / "sales")
+
+
+@pytest.fixture
+def sales(sold: Path, tmp_path: Path) -> Path:
+    """A copy of that project, for one test."""
+    shutil.copytree(sold, tmp_path / "sales", symlinks=True, ignore=shutil.ignore_patterns("*.sock"))
+    return tmp_path / "sales"

@@ -41,6 +41,11 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "cli/ci_mark.py": "by the steps of the rendered pipelines: tests/cli/test_ci_init.py",
     "cli/ci_back.py": "by the steps of the rendered pipelines: tests/cli/test_ci_init.py",
     "cli/ci_canary.py": "by the steps of the rendered pipelines: tests/cli/test_ci_init.py",
+    "cli/keys_list.py": "with the other commands on keys: tests/cli/test_keys_add.py",
+    "cli/keys_revoke.py": "with the other commands on keys: tests/cli/test_keys_add.py",
+    "cli/pools_refresh.py": "with the other commands on pools: tests/cli/test_pools.py",
+    "cli/cost.py": "with the commands on pools, whose prices it needs: tests/cli/test_pools.py",
+    "cli/offers_view.py": "below a plan: tests/cli/test_pools.py",
     "flow/auditing.py": "through its command, on ledgers that were tampered with: tests/cli/test_audit_verify.py",
 }
 

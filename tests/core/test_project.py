@@ -196,7 +196,7 @@ MISTAKES = [
     (
         "log://departures",
         "kafka://departures",
-        "3: datasets.departures.source: unknown scheme 'kafka': use a path inside the project or log://topic "
+        "3: datasets.departures.source: unknown scheme 'kafka': use a path inside the project, s3://bucket/key or log://topic "
         "(got 'kafka://departures'). Fix: see docs/reference/project-file.md",
     ),
     (

@@ -261,3 +261,23 @@ def test_the_moves_of_a_model_are_by_alias() -> None:
     assert {alias: len(moves) for alias, moves in records.moves("a").items()} == {"p": 2, "q": 1}
     assert records.moves("c") == {}
     records.release()
+
+
+def test_a_tag_of_a_table_names_a_version_and_the_last_one_counts() -> None:
+    told = [("version.created", f"rows@{number}", version("rows", number)) for number in (1, 2)]
+    tagged = [("table.tagged", "rows", {"tag": "golden", "version": number, "by": "ana", "reason": ""}) for number in (2, 1)]
+    records = fold(events(*told, *tagged))
+    assert records.version("rows@golden").number == 1
+    assert records.pointed["rows@golden"]["at_s"] == 4.0
+    with pytest.raises(NotFound):
+        records.version("rows@silver")
+
+
+def test_a_table_is_held_from_a_rollback_to_its_release() -> None:
+    rolled = ("table.rolled", "rows", {"version": 1, "from": 2, "token": "t", "by": "ana", "reason": "bad"})
+    released = ("table.released", "rows", {"version": 1, "by": "ana", "reason": "good"})
+    held = fold(events(rolled)).held("rows")
+    assert held is not None and (held["version"], held["reason"], held["at_s"]) == (1, "bad", 1.0)
+    assert fold(events(rolled, released)).held("rows") is None
+    assert fold(events(rolled, released, rolled)).held("rows") is not None
+    assert fold(events(rolled)).held("others") is None

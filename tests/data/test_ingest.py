@@ -208,7 +208,7 @@ def test_a_name_like_that_of_a_quarantine_is_refused(log: Log, lake: Lake) -> No
 def test_other_tools_read_what_was_written(log: Log, lake: Lake) -> None:
     fill(log, 30)
     ingest(log, lake)
-    assert DeltaTable(str(lake.root / "things")).to_pyarrow_table().num_rows == 27
+    assert DeltaTable(str(lake.scratch / "things")).to_pyarrow_table().num_rows == 27
     connection = duckdb.connect()
     connection.register("things", lake.dataset("things"))
     assert connection.sql("SELECT count(*), max(id), min(_offset) FROM things").fetchall() == [(27, 28, 0)]
@@ -432,3 +432,24 @@ def test_a_process_that_only_ingested_ends_well(tmp_path: Path, path: Path) -> N
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", code, str(path), FILE.model_dump_json()], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_files_of_a_pattern_are_in_the_table_once_each_also_when_one_comes_changes_or_goes(lake: Lake, tmp_path: Path) -> None:
+    declared = Dataset.model_validate({"source": "days/*.csv", "columns": {"id": "int"}})
+    (tmp_path / "days").mkdir()
+
+    def held(**days: str) -> list[int]:
+        for path in (tmp_path / "days").iterdir():
+            path.unlink()
+        for name, text in days.items():
+            (tmp_path / "days" / f"{name}.csv").write_text("id\n" + text)
+        cut = ingest_file("days", declared, tmp_path / "days" / "*.csv", lake, quiet)
+        return [int(number) for number in read_cut(lake, "days", cut.table_version, declared)["id"].to_pylist()]
+
+    assert held(a="1\n2\n") == [1, 2]
+    assert held(a="1\n2\n", b="3\n") == [1, 2, 3]
+    before = len(lake.history("days"))
+    assert held(a="1\n2\n", b="3\n") == [1, 2, 3]
+    assert len(lake.history("days")) == before
+    assert held(a="1\n9\n", b="3\n") == [1, 9, 3]
+    assert held(b="3\n") == [3]

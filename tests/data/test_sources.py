@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,3 +102,43 @@ def test_an_empty_file_of_lines_has_no_rows(tmp_path: Path) -> None:
     path.write_bytes(b"")
     assert open_file(path).infer() == {}
     assert sum(batch.good.num_rows for batch in open_file(path).batches(SHAPE, 0)) == 0
+
+
+def files(folder: Path, **contents: bytes) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        (folder / name.replace("_", ".")).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("ending", "parts"),
+    [("csv", [CSV, b"name,size\n", b"size,name\nx,d\n4,e\n"]), ("jsonl", [LINES, b"\n", b'{"size": "x"}\n\n{"name": "e", "size": 4}\n'])],
+)
+def test_many_files_are_one_table_and_count_on(tmp_path: Path, ending: str, parts: list[bytes]) -> None:
+    folder = files(tmp_path / "days", **{f"{number}_{ending}": part for number, part in enumerate(parts)})
+    os.utime(folder / f"2.{ending}")
+    source = open_file(folder / f"*.{ending}")
+    assert source.infer() == {"name": "string", "size": "int"}
+    batches = list(source.batches(SHAPE, 0))
+    good, bad = pa.concat_tables([each.good for each in batches]), pa.concat_tables([each.bad for each in batches])
+    assert good["name"].to_pylist() == ["a", "b", "c", "e"]
+    assert bad.num_rows == 1
+    offsets = [*good["_offset"].to_pylist(), *bad["_offset"].to_pylist()]
+    assert len(set(offsets)) == 5
+    assert good["_offset"].to_pylist()[:3] == [0, 1, 2]
+    assert good["_offset"].to_pylist()[3] > bad["_offset"].to_pylist()[0] > 2
+    arrived = [moment.timestamp() for moment in good["_arrived_at"].to_pylist()]
+    assert arrived[0] == pytest.approx((folder / f"0.{ending}").stat().st_ctime, abs=1e-3)
+    assert arrived[3] == pytest.approx((folder / f"2.{ending}").stat().st_ctime, abs=1e-3)
+
+
+def test_a_file_of_many_that_is_wrong_is_named(tmp_path: Path) -> None:
+    folder = files(tmp_path / "days", a_csv=CSV, b_csv=b"name,sice\nx,1\n", c_parquet=b"PAR1 is not all")
+    with pytest.raises(DataError, match=r"declares a column that b\.csv does not have"):
+        list(open_file(folder / "*.csv").batches(SHAPE, 0))
+    with pytest.raises(DataError, match=r"the source file cannot be read.*c\.parquet"):
+        open_file(folder / "*.parquet").infer()
+    with pytest.raises(DataError, match="no file matches the source"):
+        open_file(folder / "*.jsonl")
+    assert open_file(folder / "*").infer() == {"path": "string", "text": "string"}

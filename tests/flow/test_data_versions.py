@@ -10,7 +10,8 @@ import pytest
 from bedplate.core.clock import iso
 from bedplate.core.errors import BedplateError, Busy, NotFound, SpecError
 from bedplate.core.event import Draft
-from bedplate.flow.data_versions import history, named, present, release, roll_back, tag
+from bedplate.flow.data_versions import history, named, present, release, roll_back, roll_back_to, tag
+from bedplate.flow.snapshots import take
 from bedplate.flow.workspace import Workspace, open_workspace
 from cli.sales import good, ids
 
@@ -111,3 +112,24 @@ def test_a_tag_is_decided_on_what_others_decided_meanwhile(workspace: Workspace,
     assert tag(workspace, "sales@1", "golden").ref == "sales@1"
     with pytest.raises(BedplateError, match="points to sales@1 already"):
         tag(workspace, "sales@2", "golden")
+
+
+def test_all_tables_or_none_go_back_to_a_snapshot(workspace: Workspace, sales: Path) -> None:
+    roll_back(workspace, "sales@1", "broken")
+    roll_back(workspace, "clicks@1", "broken")
+    take(workspace, "monday")
+    roll_back(workspace, "sales@2", "right")
+    roll_back(workspace, "clicks@2", "right")
+    made = {**workspace.records.run("clicks").made, "launch": "run-9"}
+    workspace.ledger.append([Draft("run.created", "clicks-9", made)])
+    workspace.refresh()
+    with pytest.raises(Busy, match="ingests the table now"):
+        roll_back_to(workspace, "monday", "broken")
+    assert [present(workspace, name).ref for name in ("clicks", "sales")] == ["clicks@2", "sales@2"]
+    workspace.ledger.append([Draft("run.finished", "clicks-9", {"status": "failed"})])
+    workspace.refresh()
+    rolled = {"version": 1, "from": 2, "token": "rollback-1", "by": "ana", "reason": "broken"}
+    workspace.ledger.append([Draft("table.rolled", name, rolled) for name in ("clicks", "sales")])
+    workspace.refresh()
+    assert roll_back_to(workspace, "monday", "broken") == [], "a kill left the tables behind the decision"
+    assert (ids(sales, "sales"), ids(sales, "clicks")) == ([1, 2, 3], good(30))

@@ -13,7 +13,7 @@ import typer
 from bedplate.cli.command import AsJson, ProjectFolder, show, table
 from bedplate.core.clock import iso
 from bedplate.core.errors import NotFound, nearest
-from bedplate.data.lake import Lake
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.workspace import open_workspace
 
 
@@ -22,18 +22,24 @@ def data_history(
     project: ProjectFolder = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """The versions of a table: every commit, and the cuts that runs have used.
+    """The versions of a table: every commit, the cuts that runs have used, and the tags that point to them.
 
     Example: bedplate data history departures
     """
     with open_workspace(project) as workspace:
-        lake = Lake(workspace.state / "lake")
+        lake = lake_of(workspace)
         if name not in lake.names():
             raise NotFound("no such table", value=name, fix=nearest(name, lake.names()))
         commits = lake.history(name)
         cuts = workspace.records.versions.get(name, [])
         cut_at = {version.meta["table_version"]: version.ref for version in cuts if version.kind == "table"}
-        rows = [(c.version, iso(c.at_s), c.operation, c.rows, c.offsets, cut_at.get(c.version, "")) for c in commits]
+        tags: dict[str, list[str]] = {}
+        for tagged, said in workspace.records.pointed.items():
+            tags.setdefault(f"{tagged.partition('@')[0]}@{said['version']}", []).append(tagged.partition("@")[2])
+        rows = [
+            (c.version, iso(c.at_s), c.operation, c.rows, c.offsets, cut := cut_at.get(c.version, ""), " ".join(tags.get(cut, [])))
+            for c in commits
+        ]
         values = [
             {
                 "version": c.version,
@@ -42,7 +48,8 @@ def data_history(
                 "rows": c.rows,
                 "offsets": c.offsets,
                 "cut": cut_at.get(c.version),
+                "tags": tags.get(cut_at.get(c.version, ""), []),
             }
             for c in commits
         ]
-        show(values, table(("version", "at", "operation", "rows", "offsets", "cut"), rows), as_json)
+        show(values, table(("version", "at", "operation", "rows", "offsets", "cut", "tags"), rows), as_json)

@@ -127,9 +127,11 @@ def summary(workspace: Workspace, launch: LaunchRecord, again: str) -> str:
 def _notes(workspace: Workspace, run: RunRecord) -> str:
     notes = [f"{name} {value:.4g}" for name, value in sorted(run.metrics.items())]
     for ref in run.outputs:
-        quarantined = workspace.records.version(ref).meta.get("quarantined")
+        meta = workspace.records.version(ref).meta
+        quarantined = meta.get("quarantined")
         if quarantined:
             notes.append(f"{quarantined} row{'' if quarantined == 1 else 's'} in quarantine")
+        notes += [f"warning: expected {each['name']}, found {each['found']}" for each in meta.get("expectations", ()) if not each["held"]]
     evaluation = workspace.records.evaluations.get(run.step, {})
     if evaluation.get("run") == run.id:
         notes.append(str(evaluation["decision"]["why"]))

@@ -24,7 +24,8 @@ class Attempt:
     `token` is the fencing token, 1 for the first attempt. `folder`, `root`, `state` and `code` are absolute paths: of the attempt, the
     project, its state and the snapshot of its code. `spec` is the step's own, `inputs` maps names to versions (as JSON), `checkpoint`
     is the newest committed one. `argv` is run once per process, `processes` times, each with torchrun's environment; `shim_argv` runs
-    the shim. `restart` keeps a service up. `excluded` names machines that an engine with several of them must not use.
+    the shim. `restart` keeps a service up. `excluded` names machines that an engine with several of them must not use. `lake` is the
+    address of the project's lake, empty where it is in the state folder.
     """
 
     run: str
@@ -47,6 +48,7 @@ class Attempt:
     max_time_s: float | None = None
     restart: bool = False
     excluded: tuple[str, ...] = ()
+    lake: str = ""
 
     @property
     def path(self) -> Path:

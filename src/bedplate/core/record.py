@@ -147,9 +147,12 @@ class Records:
     removed: MutableMapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by reference: who, why, when
     tagged: MutableMapping[str, dict[str, str]] = field(default_factory=dict)  # tags that were set on a version, by reference
     trusted: MutableMapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by SHA-256 of a file: who, why
+    pointed: MutableMapping[str, Mapping[str, Any]] = field(default_factory=dict)  # tags of tables, by NAME@TAG: version, who, why
+    snapshots: MutableMapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by name: what is pinned, and its digest
+    rolled: MutableMapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)  # by table: rollbacks and releases, oldest first
 
     def version(self, ref: str) -> Version:
-        """The version `name@number`, `name@alias` or, for a bare name, the newest. Raises NotFound."""
+        """The version `name@number`, `name@alias`, `name@tag` of a table or, for a bare name, the newest. Raises NotFound."""
         name, _, which = ref.rpartition("@") if "@" in ref else (ref, "", "")
         known = self.versions.get(name, [])
         if not known:
@@ -163,9 +166,17 @@ class Records:
         return found
 
     def alias(self, name: str, alias: str) -> int | None:
-        """The version number that an alias points to; None when it never moved."""
+        """The version number that an alias of a model, or a tag of a table, points to; None when it never moved."""
         moves = self.aliases.get((name, alias))
-        return moves[-1].version if moves else None
+        if moves:
+            return moves[-1].version
+        tagged = self.pointed.get(f"{name}@{alias}")
+        return int(tagged["version"]) if tagged else None
+
+    def held(self, table: str) -> Mapping[str, Any] | None:
+        """The rollback that holds a table at a version now: `version` (a number), `token`, `by`, `reason`; None when none does."""
+        last = self.rolled.get(table, [])[-1:]
+        return last[0] if last and last[0]["holds"] else None
 
     def same_content(self, name: str, digest: str) -> Version | None:
         """The version of `name` with that content, if there is one."""
@@ -239,6 +250,13 @@ class Records:
             self.tagged[event.subject] = {name: value for name, value in tags.items() if value is not None}
         elif event.kind == "artifact.trusted":
             self.trusted[event.subject] = event.payload
+        elif event.kind == "snapshot.taken":
+            self.snapshots[event.subject] = {**event.payload, "at_s": event.at_s}
+        elif event.kind == "table.tagged":
+            self.pointed[f"{event.subject}@{event.payload['tag']}"] = {**event.payload, "at_s": event.at_s}
+        elif event.kind in ("table.rolled", "table.released"):
+            said = {**event.payload, "holds": event.kind == "table.rolled", "at_s": event.at_s}
+            self.rolled[event.subject] = [*self.rolled.get(event.subject, []), said]
 
     def _launch(self, event: Event) -> None:
         payload = event.payload

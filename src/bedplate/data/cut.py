@@ -8,7 +8,6 @@ Does not know: how rows got there (`ingest`), or what features are made of them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 
 from bedplate.core.errors import DataError, nearest
 from bedplate.core.spec import Dataset
+from bedplate.data.expression import confined, explained
 from bedplate.data.lake import Lake
 from bedplate.data.schema import ARROW, INSTANT, SYSTEM, declared_type
 
@@ -122,21 +122,14 @@ def _known_at(name: str, dataset: Dataset, stored: pa.Table, table: pa.Table) ->
 def _derived(name: str, dataset: Dataset, stored: pa.Table) -> dict[str, pa.ChunkedArray[Any]]:
     if not dataset.derive:
         return {}
-    connection = duckdb.connect(config={"enable_external_access": "false", "python_enable_replacements": "false"})
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("stored", stored)
+    with confined(stored) as connection:
         return {column: _evaluated(connection, name, column, expression, stored) for column, expression in dataset.derive.items()}
-    finally:
-        connection.close()
 
 
 def _evaluated(connection: duckdb.DuckDBPyConnection, name: str, column: str, expression: str, stored: pa.Table) -> pa.ChunkedArray[Any]:
     where = f"derive of dataset {name!r}, column {column!r}"
-    try:
+    with explained(where, expression, stored.column_names):
         found: pa.Table = connection.sql(f"SELECT (\n{expression}\n) AS value FROM stored").to_arrow_table()  # noqa: S608 - the user's own
-    except duckdb.Error as error:
-        raise DataError(f"{where}: {str(error).splitlines()[0]}", value=expression, fix=_fix(str(error), stored.column_names)) from error
     if found.num_rows != stored.num_rows:
         what = f"{where} gives {found.num_rows} values for {stored.num_rows} rows"
         raise DataError(what, value=expression, fix="use an expression over one row, not an aggregate")
@@ -146,8 +139,3 @@ def _evaluated(connection: duckdb.DuckDBPyConnection, name: str, column: str, ex
             f"{where} has type {found.schema.field(0).type}", value=expression, fix="cast it to a number, text, bool or timestamp"
         )
     return pc.cast(found["value"], ARROW[kind])
-
-
-def _fix(message: str, columns: list[str]) -> str:
-    unknown = re.search(r'Referenced column "([^"]+)" not found', message)
-    return nearest(unknown.group(1), columns) if unknown else "correct the expression: it is SQL as DuckDB reads it"

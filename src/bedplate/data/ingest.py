@@ -28,6 +28,7 @@ from bedplate.data.cut import Cut, read_cut
 from bedplate.data.lake import Lake
 from bedplate.data.pattern import is_pattern, matching
 from bedplate.data.records import JsonReader, arrow_of
+from bedplate.data.row_rules import set_apart
 from bedplate.data.schema import ARROW, QUARANTINE, SYSTEM, Shape
 from bedplate.data.sources import FileSource, open_file
 from bedplate.data.streams.blocks import read_blocks
@@ -92,7 +93,7 @@ def ingest_file(name: str, dataset: Dataset, path: Path, lake: Lake, progress: P
     with lake.held(name):
         target.open(source.infer)
         if not target.complete:
-            spool = lake.root / f".{name}.spool"  # a killed process leaves it, and the next one writes over it, under the lock
+            spool = lake.scratch / f".{name}.spool"  # a killed process leaves it, and the next one writes over it, under the lock
             bad, rows, met = _spool(source, target.shape, before[-1] // 1000, spool, progress)
             if _stamp(path) != before:
                 raise DataError("the source file changed while it was read", value=path.name, fix="run it again when it is whole")
@@ -100,6 +101,17 @@ def ingest_file(name: str, dataset: Dataset, path: Path, lake: Lake, progress: P
             spool.unlink()
             ignored.update(target.undeclared(met))
     return target.end([0], ignored)
+
+
+def source_of(dataset: Dataset, identity: tuple[str, str]) -> str:
+    """What names a source under a declaration: `identity` is its kind and what names its content, for a stream ("stream", its identity)."""
+    return digest([_FORMAT, *identity, list(dataset.columns.items()), list(dataset.key), *_ruled(dataset)])
+
+
+def _ruled(dataset: Dataset) -> list[object]:
+    """What the rules that set rows apart add to the name of a source or a content: nothing where there are none."""
+    rules = set_apart(dataset.expect)
+    return [[rule.model_dump(mode="json") for rule in rules]] if rules else []
 
 
 class _TablePair:
@@ -115,7 +127,7 @@ class _TablePair:
         self._lake = lake
         self._identity = identity
         self._topic = topic
-        self._source = digest([_FORMAT, *identity, list(dataset.columns.items()), list(dataset.key)])
+        self._source = source_of(dataset, identity)
         self._rows = self._target(name)
         self._bad = self._target(name + _SUFFIX)
 
@@ -138,7 +150,7 @@ class _TablePair:
         if not columns and self._rows is not None and self._rows.current:
             kinds = {arrow: kind for kind, arrow in ARROW.items()}
             columns = {field.name: kinds[field.type] for field in self._rows.table.schema if field.name not in SYSTEM.names}
-        self.shape = Shape(self._name, columns or infer(), self._dataset.key)
+        self.shape = Shape(self._name, columns or infer(), self._dataset.key, set_apart(self._dataset.expect))
 
     def begin(self, infer: Callable[[], Mapping[str, ColumnType]]) -> None:
         """Make both tables hold this source, with no rows yet where they held another."""
@@ -175,7 +187,7 @@ class _TablePair:
             self._bad.table.compact()
         offsets = {partition: self._rows.offset(partition) for partition in partitions}
         reasons = self._reasons(offsets)
-        content = [*self._identity, sorted(offsets.items()), list(self.shape.columns.items()), list(self.shape.key)]
+        content = [*self._identity, sorted(offsets.items()), list(self.shape.columns.items()), list(self.shape.key), *_ruled(self._dataset)]
         return Cut(
             table=self._name,
             table_version=self._rows.table.version,

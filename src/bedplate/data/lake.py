@@ -1,19 +1,18 @@
-"""The lake: Delta tables in a folder, with how far a source was read recorded in the very commit that holds its rows.
+"""The lake: Delta tables in a folder or a bucket, with how far a source was read recorded in the very commit that holds its rows.
 
 Exactly once: what is recorded is compared on one table handle and the commit is made on that same handle, without the library's own
 retries; after a conflict the handle is loaded again and everything is compared again. Nothing is ever appended by path. Every version
-stays readable: logs are never cleaned up and files are never vacuumed.
-The library lets two compactions of one table double its rows, so they take a file lock. It panics after `fork`: spawn processes.
+stays readable until `discard` is told to delete files: logs are never cleaned up and files are never vacuumed.
+The library lets two compactions of one table double its rows, so they take a file lock, and in a bucket there are none.
+It panics after `fork`: spawn processes.
 Does not know: sources, declared columns or what a mark stands for.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,9 @@ import pyarrow.fs as pafs
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from bedplate.core.atomic import confined
 from bedplate.core.errors import Busy, DataError, NotFound, nearest
+from bedplate.data.place import Place, exists, loaded, locked, made, place_of
 from bedplate.data.scan import read
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
@@ -36,6 +37,14 @@ _AFTER_COMMIT = PostCommitHookProperties(create_checkpoint=True, cleanup_expired
 _OFFSETS = "bedplate.offsets"
 _CONFLICTS = 100
 COMPACT_FILES = 64
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One Parquet file of a version: how many rows and bytes it has."""
+
+    rows: int
+    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -65,11 +74,11 @@ class Commit:
 class Table:
     """A handle on one table, at the version at which it was loaded or to which it wrote. For one thread."""
 
-    def __init__(self, name: str, folder: Path, version: int | None = None) -> None:
+    def __init__(self, name: str, place: Place, version: int | None = None) -> None:
         """Load the newest version, or the one that is named. Raises deltalake's TableNotFoundError when there is none: ask the lake."""
         self.name = name
-        self._folder = folder
-        self._delta = DeltaTable(str(folder), version=version)
+        self._place = place
+        self._delta = loaded(place, name, version)
 
     @property
     def version(self) -> int:
@@ -79,12 +88,19 @@ class Table:
     @property
     def schema(self) -> pa.Schema:
         """The columns at this version."""
-        return _native(self._delta, self._folder).schema
+        return _native(self._delta, self._place.files(self.name)).schema
 
     @property
     def rows(self) -> int:
         """How many rows there are at this version."""
         return int(self._delta.count())
+
+    @property
+    def _folder(self) -> Path:
+        """Where the table lies on this machine. Raises DataError for one in a bucket."""
+        if self._place.shared:
+            raise DataError("this is done in a local lake only", value=self._place.uri(self.name), fix="do it with the bucket's own tools")
+        return Path(self._place.uri(self.name))
 
     def recorded(self, mark: str) -> int | None:
         """The number that the last commit with this mark recorded, as of this handle's version."""
@@ -97,7 +113,7 @@ class Table:
 
     def reload(self) -> None:
         """Move the handle to the newest version."""
-        self._delta = DeltaTable(str(self._folder))
+        self._delta = loaded(self._place, self.name)
 
     def write(self, prepare: Callable[[], Write | None]) -> bool:
         """Commit what `prepare` gives, on the handle that `prepare` looked at; False when it gave None.
@@ -134,10 +150,13 @@ class Table:
         )
 
     def compact(self, least_files: int = COMPACT_FILES) -> bool:
-        """Merge small files when there are at least `least_files`. False when there are not, or another process is at it."""
-        if len(self._delta.file_uris()) < least_files:
+        """Merge small files when there are at least `least_files`. False when there are not, or another process is at it.
+
+        Always False in a bucket, where a lock of this machine would not keep others out.
+        """
+        if self._place.shared or len(self._delta.file_uris()) < least_files:
             return False
-        with _lock(self._folder.with_name(f".{self.name}.compact"), wait=False) as held:
+        with locked(self._place.scratch / f".{self.name}.compact", wait=False) as held:
             if not held:
                 return False
             self.reload()  # under the lock: a compaction on an older version would bring back the files that another one merged
@@ -149,34 +168,93 @@ class Table:
             self.reload()
             return True
 
+    def files(self) -> dict[str, StoredFile]:
+        """The files of this version by path, as the log lists them: none is opened."""
+        listed = pa.table(self._delta.get_add_actions(flatten=True)).select(["path", "num_records", "size_bytes"]).to_pylist()
+        return {each["path"]: StoredFile(int(each["num_records"] or 0), int(each["size_bytes"])) for each in listed}
+
+    def reading(self, paths: Sequence[str]) -> pads.Dataset:
+        """Some files of this version as a dataset with its columns; one that a file does not have is null there."""
+        if not paths:
+            return pads.dataset(self.schema.empty_table())
+        return pads.dataset(list(paths), schema=self.schema, format="parquet", filesystem=self._place.files(self.name))
+
+    def superseded(self, keep: Iterable[int]) -> dict[str, int]:
+        """Files that were of the table once, but are of neither this version nor those of `keep`, with their bytes.
+
+        Only what a commit took out counts: a file that a writer has not committed yet is not among them. A version of `keep` whose files
+        are gone counts all the same: the log lists them.
+        """
+        kept = set(self.files()).union(*(self.at(version).files() for version in keep))
+        taken_out: set[str] = set()
+        for commit in sorted((self._folder / "_delta_log").glob("*.json")):
+            actions = (json.loads(line) for line in commit.read_text().splitlines() if line.startswith('{"remove"'))
+            taken_out.update(action["remove"]["path"] for action in actions)
+        there = {path: confined(self._folder, path) for path in sorted(taken_out - kept)}
+        return {path: place.stat().st_size for path, place in there.items() if place.is_file()}
+
+    def discard(self, paths: Iterable[str]) -> None:
+        """Delete files of the table for good."""
+        for path in paths:
+            confined(self._folder, path).unlink(missing_ok=True)
+
+    def at(self, version: int) -> Table:
+        """Another handle on the table, at a version."""
+        return Table(self.name, self._place, version)
+
+    def restore(self, version: int, prepare: Callable[[], tuple[Mapping[str, int], Mapping[int, int]] | None]) -> bool:
+        """Commit the rows and columns of `version` anew, with the marks and offsets that `prepare` gives; False when it gave None.
+
+        No row is copied: the log lists the files of then again. Conflicts are as in `write`.
+        """
+        for _ in range(_CONFLICTS):
+            prepared = prepare()
+            if prepared is None:
+                return False
+            marks, offsets = prepared
+            said = json.dumps({str(partition): offset for partition, offset in offsets.items()})
+            properties = CommitProperties(
+                custom_metadata={_OFFSETS: said},
+                max_commit_retries=0,
+                app_transactions=[Transaction(mark, number) for mark, number in marks.items()],
+            )
+            try:
+                self._delta.restore(version, commit_properties=properties, post_commithook_properties=_AFTER_COMMIT)
+            except CommitFailedError:
+                self.reload()
+            else:
+                self.reload()
+                return True
+        raise Busy("other writers of the table came first every time", value=self.name, fix="let them end, then run it again")
+
 
 class Lake:
-    """The tables below one folder."""
+    """The tables below one folder, or one prefix of a bucket."""
 
-    def __init__(self, root: Path) -> None:
-        """Tables lie in `root/NAME`; nothing is made yet."""
-        self.root = root
+    def __init__(self, root: Path | str, scratch: Path | None = None) -> None:
+        """Tables lie in `root/NAME`, a path or `s3://bucket/prefix`; nothing is made yet. A bucket needs `scratch`, a folder for locks."""
+        self._place = place_of(root, scratch)
+        self.scratch = self._place.scratch
 
     def table(self, name: str, version: int | None = None) -> Table | None:
         """A handle on a table, of its newest version or a certain one, or None when there is none.
 
         Raises DataError for a name outside [a-z0-9_-].
         """
-        folder = self._folder(name)
-        return Table(name, folder, version) if DeltaTable.is_deltatable(str(folder)) else None
+        _check(name)
+        return Table(name, self._place, version) if exists(self._place, name) else None
 
     def create(self, name: str, schema: pa.Schema) -> Table:
         """A handle on a table, which is made when there is none: of several that try at once, one makes it and all get it."""
-        folder = self._folder(name)
         table = self.table(name)
         if table is None:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.scratch.mkdir(parents=True, exist_ok=True)
             try:
-                DeltaTable.create(str(folder), schema, mode="error", configuration=_CONFIGURATION)
+                made(self._place, name, schema, _CONFIGURATION)
             except DeltaError:
-                if not DeltaTable.is_deltatable(str(folder)):  # else another process made it first
+                if not exists(self._place, name):  # else another process made it first
                     raise
-            table = Table(name, folder)
+            table = Table(name, self._place)
         return table
 
     def dataset(self, name: str, version: int | None = None) -> pads.Dataset:
@@ -184,15 +262,15 @@ class Lake:
 
         Raises NotFound for a table or a version that is not there.
         """
-        folder = self._folder(name)
-        if not DeltaTable.is_deltatable(str(folder)):
+        _check(name)
+        if not exists(self._place, name):
             raise NotFound("the lake has no such table", value=name, fix=nearest(name, self.names()))
-        newest = DeltaTable(str(folder))
+        newest, files = loaded(self._place, name), self._place.files(name)
         if version is None or version == newest.version():
-            return _native(newest, folder)
+            return _native(newest, files)
         if not 0 <= version <= newest.version():
             raise NotFound(f"table {name!r} has no such version", value=version, fix=f"versions are 0 to {newest.version()}")
-        return _native(DeltaTable(str(folder), version=version), folder)
+        return _native(loaded(self._place, name, version), files)
 
     def read(
         self, name: str, version: int | None = None, columns: Sequence[str] | None = None, filter: pc.Expression | None = None
@@ -216,29 +294,26 @@ class Lake:
 
     def names(self) -> list[str]:
         """The tables that there are."""
-        if not self.root.is_dir():
-            return []
-        return sorted(folder.name for folder in self.root.iterdir() if (folder / "_delta_log").is_dir())
+        return self._place.names()
 
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
-        """Keep other processes that ask for the same name waiting; released when the process ends, however it ends."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with _lock(self._folder(name).with_name(f".{name}.lock"), wait=True):
+        """Keep others with the same scratch who ask for the same name waiting; released when the process ends, however it ends."""
+        _check(name)
+        with locked(self.scratch / f".{name}.lock", wait=True):
             yield
 
-    def _folder(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise DataError("not a table's name", value=name, fix="use lower-case letters, digits, '_' and '-'")
-        return self.root / name
+
+def _check(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise DataError("not a table's name", value=name, fix="use lower-case letters, digits, '_' and '-'")
 
 
-def _native(delta: DeltaTable, folder: Path) -> pads.Dataset:
+def _native(delta: DeltaTable, files: pafs.FileSystem) -> pads.Dataset:
     """The version as a dataset that Arrow reads by itself.
 
     The library's own file system is a Python object: a thread of Arrow that lets go of it while the interpreter exits aborts the process.
     """
-    files = pafs.SubTreeFileSystem(str(folder), pafs.LocalFileSystem())
     dataset: pads.Dataset = delta.to_pyarrow_dataset(filesystem=files)
     return dataset
 
@@ -252,20 +327,3 @@ def _commit_of(entry: Mapping[str, Any]) -> Commit:
         rows=int(entry.get("operationMetrics", {}).get("num_added_rows", 0)),
         offsets={int(partition): int(offset) for partition, offset in offsets.items()},
     )
-
-
-@contextmanager
-def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        yield _flock(descriptor, wait)
-    finally:
-        os.close(descriptor)
-
-
-def _flock(descriptor: int, wait: bool) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True

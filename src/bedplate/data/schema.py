@@ -25,7 +25,8 @@ import pyarrow.types as pat
 
 from bedplate.core.clock import instant
 from bedplate.core.errors import DataError, nearest
-from bedplate.core.spec import ColumnType
+from bedplate.core.spec import ColumnType, Expectation
+from bedplate.data.row_rules import broken_rows, problem_of
 
 INSTANT = pa.timestamp("us", tz="UTC")
 ARROW: Mapping[ColumnType, pa.DataType] = {
@@ -48,11 +49,12 @@ _SHOWN_CHARS = 80
 
 @dataclass(frozen=True)
 class Shape:
-    """The columns that the rows of `table` must have, and the ones among them that may not be null."""
+    """The columns that the rows of `table` must have, the ones among them that may not be null, and rules that each row must keep."""
 
     table: str
     columns: Mapping[str, ColumnType]
     key: tuple[str, ...] = ()
+    expect: tuple[Expectation, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise DataError for a key that is no column, a name that is ours, or names that differ in case only (Delta would mix them up)."""
@@ -153,9 +155,9 @@ def infer_text(text: pa.Array[Any]) -> ColumnType:
 
 def split(shape: Shape, parsed: Mapping[str, Parsed], system: pa.Table, raw: Callable[[Sequence[int]], list[bytes]]) -> Batch:
     """Rows of a batch that fit and rows that do not. `system` has their system columns and `raw` gives the bytes of chosen rows."""
-    faults = _faults(shape, parsed)
     values = [parsed[name].values for name in shape.columns]
     good = pa.Table.from_arrays([*values, *system.columns], schema=shape.arrow)
+    faults = _faults(shape, parsed, good)
     if faults:
         keep = np.ones(good.num_rows, dtype=np.bool_)
         keep[[fault.row for fault in faults]] = False
@@ -173,7 +175,7 @@ def quarantined(faults: Sequence[Fault], system: pa.Table, raw: Sequence[bytes])
     return pa.Table.from_arrays([*theirs.columns, problems, reasons, pa.array(raw, pa.binary())], schema=QUARANTINE)
 
 
-def _faults(shape: Shape, parsed: Mapping[str, Parsed]) -> list[Fault]:
+def _faults(shape: Shape, parsed: Mapping[str, Parsed], rows: pa.Table) -> list[Fault]:
     found: dict[int, Fault] = {}
     for name, kind in shape.columns.items():
         column = parsed[name]
@@ -185,6 +187,11 @@ def _faults(shape: Shape, parsed: Mapping[str, Parsed]) -> list[Fault]:
             missing = mask(column.values.is_null())
             for row in np.flatnonzero(missing).tolist():
                 found.setdefault(row, Fault(row, f"{name}: null in a key", f"{name}: null in a key"))
+    for expectation, broken in broken_rows(shape.table, rows, shape.expect) if shape.expect else ():
+        problem = problem_of(expectation)
+        for row in np.flatnonzero(broken).tolist():
+            values = ", ".join(_shown(rows[name][row].as_py()) for name in expectation.columns)
+            found.setdefault(row, Fault(row, problem, f"{problem} (got {values})" if values else problem))
     return [found[row] for row in sorted(found)]
 
 

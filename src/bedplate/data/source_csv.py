@@ -134,7 +134,7 @@ class _Numbering:
         count = cells.num_rows
         uneven = np.array([(row.number or 0) - 2 for row in self._uneven], dtype=np.int64)  # the parser counts from 1, the header included
         candidates = np.arange(self._next, self._next + count + len(uneven))
-        numbers = np.setdiff1d(candidates, uneven)[:count]
+        numbers = np.setdiff1d(candidates, uneven, assume_unique=True)[:count] if len(uneven) else candidates  # both are sorted
         self._next = int(numbers[-1]) + 1 if count else self._next
         passed = int(np.searchsorted(uneven, self._next)) if count else len(uneven)
         gone, self._uneven = self._uneven[:passed], self._uneven[passed:]

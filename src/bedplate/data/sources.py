@@ -1,7 +1,9 @@
 """Files as batches of rows: CSV, JSON lines and Parquet, the text ones also gzip- or zstd-compressed. The name's ending says which.
-A pattern (`text/**/*.py`) stands for text files, a row each (`source_text`).
+A pattern with such an ending (`days/*.csv.gz`) stands for files of one table, in the order of their paths; any other (`text/**/*.py`) for
+text files, a row each (`source_text`).
 
-`_offset` is the number of the row (CSV, Parquet) or line (JSON lines), from 0, the header of a CSV file not counted.
+`_offset` is the number of the row (CSV, Parquet) or line (JSON lines), from 0, the header of a CSV file not counted; of several files
+each goes on where the one before ended, and its rows arrived when that file came to rest.
 Does not know: tables or commits.
 """
 
@@ -14,10 +16,11 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bedplate.core.errors import DataError
 from bedplate.core.spec import ColumnType
-from bedplate.data.pattern import is_pattern
+from bedplate.data.pattern import is_pattern, matching
 from bedplate.data.records import JsonReader, system_columns
 from bedplate.data.schema import Batch, Shape, need_columns
 from bedplate.data.source_csv import CsvFile, byte_stream
@@ -93,19 +96,56 @@ _FORMATS: Mapping[str, type[CsvFile] | type[JsonLinesFile] | type[ParquetFile]] 
 }
 
 
+class DataFiles:
+    """The files of a table that a pattern matches now; all of one format."""
+
+    def __init__(self, pattern: Path) -> None:
+        """Nothing is read yet. Raises DataError when no file matches."""
+        base, names = matching(pattern)
+        if not names:
+            raise DataError("no file matches the source", value=pattern.name, fix="put files there, or correct `source:`")
+        self._paths = [base / name for name in names]
+
+    def infer(self) -> dict[str, ColumnType]:
+        """Columns and types, from the first rows of the first file."""
+        return open_file(self._paths[0]).infer()
+
+    def batches(self, shape: Shape, arrived_at_us: int) -> Iterator[Batch]:  # noqa: ARG002 - each file came to rest at a time of its own
+        """All rows of all files. Raises DataError that names the file which lacks a declared column or cannot be read."""
+        first = 0
+        for path in self._paths:
+            ended = first
+            for batch in open_file(path).batches(shape, path.stat().st_ctime_ns // 1000):
+                good, bad = (_numbered_from(first, rows) for rows in (batch.good, batch.bad))
+                ended = max([ended, *(pc.max(rows["_offset"]).as_py() + 1 for rows in (good, bad) if rows.num_rows)])
+                yield Batch(good, bad, batch.fields)
+            first = ended
+
+
+def _numbered_from(first: int, rows: pa.Table) -> pa.Table:
+    place = rows.schema.get_field_index("_offset")
+    return rows.set_column(place, rows.schema.field(place), pc.add(rows["_offset"], pa.scalar(first, pa.int64())))
+
+
 def open_file(path: Path) -> FileSource:
-    """The reader for a file, or for the text files of a pattern. Raises DataError for a missing file or an unknown ending."""
+    """The reader for a file, or for the files of a pattern. Raises DataError for a missing file or an unknown ending."""
+    format_ = _format_of(path)
     if not path.is_file() and is_pattern(path):
-        return _Reported(path, TextFiles(path))
+        return DataFiles(path) if format_ is not None else _Reported(path, TextFiles(path))
     if not path.is_file():
         raise DataError("the source file is missing", value=path.name, fix="put it there, or correct `source:`")
+    if format_ is None:
+        fix = "use .csv, .jsonl, .ndjson (also with .gz or .zst) or .parquet"
+        raise DataError("no reader for a file with this ending", value=path.name, fix=fix)
+    return _Reported(path, format_(path))
+
+
+def _format_of(path: Path) -> type[CsvFile] | type[JsonLinesFile] | type[ParquetFile] | None:
+    """What the ending of a name says; None for no format that is known."""
     name = path.name.lower()
     packed = name.endswith((".gz", ".zst"))
     ending = Path(Path(name).stem if packed else name).suffix
-    if ending not in _FORMATS or (packed and ending == ".parquet"):
-        fix = "use .csv, .jsonl, .ndjson (also with .gz or .zst) or .parquet"
-        raise DataError("no reader for a file with this ending", value=path.name, fix=fix)
-    return _Reported(path, _FORMATS[ending](path))
+    return None if packed and ending == ".parquet" else _FORMATS.get(ending)
 
 
 class _Reported:

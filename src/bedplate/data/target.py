@@ -13,7 +13,7 @@ Does not know: how records become rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pyarrow as pa
 
@@ -36,6 +36,7 @@ class Target:
         self.table = table
         self._source = source
         self._topic = topic
+        self._joined: int | None = None
 
     @property
     def current(self) -> bool:
@@ -49,13 +50,22 @@ class Target:
     def replace(self, rows: Callable[[], pa.Table | pa.RecordBatchReader], partition: int, end: int) -> None:
         """Begin a new epoch with these rows, read up to `end`, in one commit; nothing when the table holds the source already."""
         self.table.write(lambda: None if self.current else self._beginning(rows(), partition, end))
+        self._joined = self._epoch
 
     def append(self, rows_from: Callable[[int], pa.Table], partition: int, end: int) -> None:
         """Add the rows that lie before offset `end` and are not yet there: `rows_from` gives those from an offset on.
 
-        Raises Busy when another process replaced the table with another source meanwhile.
+        Raises Busy when another process replaced the table, or rolled it back, meanwhile: what was read is not what comes next.
         """
         self.table.write(lambda: self._addition(rows_from, partition, end))
+
+    def restore(self, version: int, partitions: Collection[int], once: str) -> None:
+        """Begin a new epoch with what the table held at `version`, in one commit; nothing when the mark `once` says that it was done, or
+        when that is the newest version.
+
+        Where it held this source then, it counts as read as far as it was then; else as not read at all.
+        """
+        self.table.restore(version, lambda: self._restored(version, partitions, once))
 
     @property
     def _epoch(self) -> int:
@@ -70,10 +80,20 @@ class Target:
         return Write(rows, marks, {partition: end}, replace=True)
 
     def _addition(self, rows_from: Callable[[int], pa.Table], partition: int, end: int) -> Write | None:
-        if not self.current:
+        if not self.current or self._joined not in (None, self._epoch):
             fix = "end the other ingestion, or give both the same declaration"
             raise Busy("another process replaced the table while this one wrote to it", value=self.table.name, fix=fix)
         start = self.offset(partition)
         if start >= end:
             return None
         return Write(rows_from(start), {self._mark(self._epoch, partition): end}, {partition: end})
+
+    def _restored(self, version: int, partitions: Collection[int], once: str) -> tuple[dict[str, int], dict[int, int]] | None:
+        if self.table.recorded(once) is not None or self.table.version == version:
+            return None
+        then = Target(self.table.at(version), self._source, self._topic)
+        epoch, offsets = self._epoch + 1, {partition: then.offset(partition) for partition in partitions}
+        marks = {_EPOCH: epoch, once: 1}
+        if then.current:
+            marks |= {f"{epoch}:{self._source}": 1, **{self._mark(epoch, partition): offset for partition, offset in offsets.items()}}
+        return marks, offsets

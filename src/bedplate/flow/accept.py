@@ -17,7 +17,7 @@ from bedplate.core.loading import load
 from bedplate.core.record import RunRecord
 from bedplate.core.run import Finish
 from bedplate.core.versions import Output, Version
-from bedplate.flow.facts import location_of
+from bedplate.flow.facts import is_present
 from bedplate.flow.tables import DECIDING, SERIES
 from bedplate.flow.workspace import Workspace
 
@@ -103,7 +103,7 @@ def _versions(workspace: Workspace, run: RunRecord, outputs: list[Output]) -> tu
     drafts, refs = [], []
     for output in outputs:
         known = workspace.records.same_content(output.name, output.digest)
-        if known is not None and known.ref not in workspace.records.removed and location_of(workspace, known).exists():
+        if known is not None and is_present(workspace, known):
             refs.append(known.ref)
             continue
         number = max((version.number for version in workspace.records.versions.get(output.name, [])), default=0) + 1

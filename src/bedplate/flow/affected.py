@@ -22,6 +22,7 @@ from bedplate.core.versions import Version
 from bedplate.data.lake import Lake
 from bedplate.data.streams.log import Log
 from bedplate.flow.answers import READ_RECORDS, answers_table
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.workspace import Workspace
 
 Progress = Callable[[str], None]
@@ -96,7 +97,7 @@ def affected_by_subject(workspace: Workspace, subject: str, told: Progress) -> A
 
 def affected_where(workspace: Workspace, column: str, value: str, told: Progress) -> Affected:
     """What saw rows whose `column` is `value`, in all tables that have it. Raises NotFound when none has."""
-    lake = Lake(workspace.state / "lake")
+    lake = lake_of(workspace)
     names = [name for name in workspace.project.spec.datasets if name in lake.names()]
     columns = {name: lake.dataset(name).schema.names for name in names}
     found = {name: column for name in names if column in columns[name]}
@@ -108,7 +109,7 @@ def affected_where(workspace: Workspace, column: str, value: str, told: Progress
 
 def _affected(workspace: Workspace, columns: Mapping[str, str], value: str, who: str, told: Progress) -> Affected:
     found = Affected(who, searched=sorted(columns))
-    lake = Lake(workspace.state / "lake")
+    lake = lake_of(workspace)
     held: set[str] = set()
     for name, column in columns.items():
         for version, rows in _counted(workspace, lake, name, column, value, told):
@@ -134,7 +135,8 @@ def _affected(workspace: Workspace, columns: Mapping[str, str], value: str, who:
 def _counted(workspace: Workspace, lake: Lake, name: str, column: str, value: str, told: Progress) -> Iterator[tuple[Version, int]]:
     """The cuts of a table that hold such rows; each Delta version is read once."""
     known: dict[int | None, int] = {}
-    for version in workspace.records.versions.get(name, ()):
+    removed = workspace.records.removed  # by a vacuum: no rows are left of them, and nothing that was not removed was made of them
+    for version in (each for each in workspace.records.versions.get(name, ()) if each.ref not in removed):
         number = version.meta.get("table_version")
         if number not in known:
             told(version.ref)

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from bedplate.core.errors import NotFound
 from bedplate.core.spec import Dataset
-from bedplate.data.lake import Lake
 from bedplate.data.streams.log import Log
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.workspace import Workspace
 
 READ_RECORDS = 10_000
@@ -51,7 +51,7 @@ def answers_table(endpoint: str) -> str:
 
 def find_answer(workspace: Workspace, answer: str) -> Mapping[str, Any]:
     """The record of an answer by its id, `request` and `features` decoded. Raises NotFound."""
-    lake = Lake(workspace.state / "lake")
+    lake = lake_of(workspace)
     for name in lake.names():
         if name.startswith("answers_") and not name.endswith("_quarantine"):
             for condition in (*_around(answer), pc.field("id") == answer):

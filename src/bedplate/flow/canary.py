@@ -21,8 +21,8 @@ from bedplate.core.clock import iso
 from bedplate.core.errors import DataError, NotFound, Unavailable, nearest
 from bedplate.core.settings import key_headers
 from bedplate.data.cut import read_cut
-from bedplate.data.lake import Lake
 from bedplate.flow.facts import serving
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.workspace import Workspace
 
 TIMEOUT_S = 30.0
@@ -111,7 +111,7 @@ def _of_spine(workspace: Workspace, endpoint: str, fields: Mapping[str, str], co
     job = spec.jobs[spec.trained[spec.endpoints[endpoint].model.partition("@")[0]].from_]
     spine = getattr(job.inputs, "spine", "")
     version = workspace.records.version(spine)
-    table = read_cut(Lake(workspace.state / "lake"), spine, version.meta["table_version"], spec.datasets[spine])
+    table = read_cut(lake_of(workspace), spine, version.meta["table_version"], spec.datasets[spine])
     columns = [name for name in fields if name in table.column_names]
     rows: Sequence[Mapping[str, Any]] = table.select(columns).slice(max(0, table.num_rows - count)).to_pylist()
     return [dict(_plain(row)) for row in reversed(rows)]

@@ -17,7 +17,7 @@ from bedplate.core.atomic import write_json
 from bedplate.core.attempt import Identity, is_alive
 from bedplate.core.digest import digest, digest_file, digest_files
 from bedplate.core.errors import DataError, NotFound
-from bedplate.core.loading import load
+from bedplate.core.loading import Entry, load
 from bedplate.core.plan import Step
 from bedplate.core.pool import Inventory, Pool
 from bedplate.core.project import find_pools
@@ -34,6 +34,7 @@ from bedplate.hardware.inventory import inventory
 from bedplate.train.checkpoints.interval import Rates
 
 FOLDER = "dir://"
+_OBJECTS = {"position": Entry("bedplate.data.objects:position", "what lies in an object store")}
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _held(workspace: Workspace, steps: Iterable[Step]) -> Iterable[tuple[str, tu
         rolled = records.held(step.name) if step.kind == "ingest" else None
         if rolled is not None:
             version = records.version(f"{step.name}@{rolled['version']}")
-            made = Made(records.runs[version.run], {step.name: version}, is_present(workspace, version))
+            made = Made(records.run(version.run), {step.name: version}, is_present(workspace, version))
             yield step.name, (made, f"held at {version.ref} by {rolled['by']}: {rolled['reason']}")
 
 
@@ -141,6 +142,10 @@ def is_present(workspace: Workspace, version: Version) -> bool:
     """Whether a version's bytes are there. A declared file is the user's to overwrite, so it must still have that content."""
     if version.ref in workspace.records.removed:
         return False
+    if version.kind == "table" and version.meta.get("lake", "") != workspace.lake_uri:
+        return False  # it was made in another lake
+    if version.kind == "table" and workspace.lake_uri:
+        return True  # to ask a bucket for every version would take longer than to plan; a step that finds no table says so
     place = location_of(workspace, version)
     if version.kind != "file":
         return place.exists()
@@ -166,9 +171,9 @@ def run_is_alive(run: RunRecord) -> bool:
 
 
 def source_position(workspace: Workspace, source: str) -> str:
-    """What stands for the content of a source: a stream's identity and end offsets, or the digest of a file.
+    """What stands for the content of a source: a stream's identity and end offsets, the listing of objects, or the digest of a file.
 
-    Raises NotFound for a stream that does not exist and DataError for a missing file.
+    Raises NotFound for a stream that does not exist, DataError for a missing file and Unavailable for a store that does not answer.
     """
     if source.startswith("log://"):
         folder = workspace.state / "log" / source.removeprefix("log://")
@@ -178,6 +183,8 @@ def source_position(workspace: Workspace, source: str) -> str:
             )
         log = Log(folder, workspace.clock)
         return digest([log.identity, sorted(log.end_offsets().items())])
+    if source.startswith(("s3://", "gs://")):
+        return str(load(_OBJECTS, "position", "source")(source))
     if source.startswith(FOLDER):
         return _folder_digest(workspace, source.removeprefix(FOLDER))
     path = workspace.project.root / source

@@ -20,6 +20,7 @@ from bedplate.core.record import AliasMove, Records, RunRecord
 from bedplate.core.versions import Version
 from bedplate.data.lake import Lake
 from bedplate.flow.facts import location_of
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.workspace import Workspace
 from bedplate.hardware.catalog.reader import matching
 from bedplate.models.evidence.facts import Column, Facts, Sheet, Spent
@@ -110,7 +111,7 @@ def _decisions(records: Records, version: Version) -> tuple[tuple[str, AliasMove
 
 def _sheet(workspace: Workspace, version: Version) -> Sheet:
     declared = workspace.project.spec.datasets.get(version.name)
-    lake = Lake(workspace.state / "lake")
+    lake = lake_of(workspace)
     columns: tuple[Column, ...] = ()
     unread = ""
     try:

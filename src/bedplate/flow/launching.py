@@ -223,6 +223,7 @@ def make_attempt(workspace: Workspace, run: RunRecord, token: int, checkpoint: M
         folder=str(folder),
         root=str(workspace.project.root),
         state=str(workspace.state),
+        lake=workspace.lake_uri,
         code=str(workspace.code_store / code["snapshot"]) if code else str(workspace.project.root),
         spec={**made["spec"], "restarts_left": max(0, run.state.max_restarts - run.state.restarts)},
         inputs={name: {**version.to_json(), "path": str(location_of(workspace, version))} for name, version in inputs.items()},

@@ -81,7 +81,7 @@ def _step_spec(kind: str, **values: Any) -> dict[str, Any]:
 
 
 def _dataset(dataset: Dataset) -> dict[str, Any]:
-    return dataset.model_dump(mode="json", exclude={"subject", "license", "residency", "expect"})
+    return dataset.model_dump(mode="json", exclude={"subject", "license", "residency", "expect", "retention"})
 
 
 def _entry_files(job: Job) -> tuple[str, ...]:

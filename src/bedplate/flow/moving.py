@@ -70,7 +70,7 @@ def remove(workspace: Workspace, ref: str, reason: str) -> tuple[Version, int]:
     if version.kind != "model":
         raise BedplateError("only versions of models are removed by hand", value=version.ref, fix="name a model: bedplate models list")
     if version.ref not in workspace.records.removed:
-        _check_reason(reason)
+        check_reason(reason)
 
         def removed() -> Draft:
             users = _users(workspace, version)
@@ -80,7 +80,7 @@ def remove(workspace: Workspace, ref: str, reason: str) -> tuple[Version, int]:
             payload = {"by": getpass.getuser(), "reason": reason, "digest": version.digest}
             return Draft("version.removed", version.ref, payload, key=f"removed/{version.ref}")
 
-        _append(workspace, removed)
+        append_decided(workspace, removed)
     freed = _delete(workspace, version)
     return version, freed
 
@@ -103,7 +103,7 @@ def trust(workspace: Workspace, sha256: str, reason: str) -> None:
     """
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise BedplateError("a file is named by its SHA-256, 64 hexadecimal digits", value=sha256, fix="sha256sum FILE")
-    _check_reason(reason)
+    check_reason(reason)
     payload = {"by": getpass.getuser(), "reason": reason}
     workspace.ledger.append([Draft("artifact.trusted", sha256, payload, key=f"trusted/{sha256}")])
     workspace.refresh()
@@ -111,7 +111,7 @@ def trust(workspace: Workspace, sha256: str, reason: str) -> None:
 
 def accept(workspace: Workspace, step: str, reason: str) -> str:
     """Declare that what the newest successful run of `step` made is good for the step as it is declared now; returns the run's id."""
-    _check_reason(reason)
+    check_reason(reason)
     planned = plan(workspace, [step]).step(step)
     made = workspace.records.of_step(step, "succeeded")
     if planned.verdict == "waits" or planned.fingerprint is None:
@@ -127,7 +127,7 @@ def accept(workspace: Workspace, step: str, reason: str) -> str:
 def _move(workspace: Workspace, version: Version, reason: str) -> None:
     """Move the declared alias of a version's model to it, by a named override that is signed."""
     alias = _alias(workspace, version.name)
-    _check_reason(reason)
+    check_reason(reason)
     before = workspace.records.alias(version.name, alias)
 
     def moved() -> Draft:
@@ -143,15 +143,16 @@ def _move(workspace: Workspace, version: Version, reason: str) -> None:
         decision = signed(workspace, version, alias, {"by": getpass.getuser(), "promoted": True, "override": True, "why": reason})
         return Draft("alias.moved", version.name, {"alias": alias, "version": version.number, "decision": decision})
 
-    _append(workspace, moved)
+    append_decided(workspace, moved)
 
 
-def _append(workspace: Workspace, decide: Callable[[], Draft]) -> None:
+def append_decided(workspace: Workspace, decide: Callable[[], Draft | list[Draft]]) -> None:
     """Append what `decide` makes of the records onto the state that it looked at; it decides again when others appended meanwhile."""
     for _ in range(TRIES):
-        draft = decide()
+        decided = decide()
+        drafts = decided if isinstance(decided, list) else [decided]
         try:
-            workspace.ledger.append([draft], after=workspace.records.seq)
+            workspace.ledger.append(drafts, after=workspace.records.seq)
         except Outrun:
             workspace.refresh()
             continue
@@ -211,6 +212,7 @@ def _sweep(store: Path, version: Version) -> None:
             kept.unlink()
 
 
-def _check_reason(reason: str) -> None:
+def check_reason(reason: str) -> None:
+    """Raise BedplateError for a reason that says nothing."""
     if not reason.strip():
         raise BedplateError("a decision needs a reason", value=reason, fix='add --reason "why this is right"')

@@ -31,6 +31,7 @@ from bedplate.data.on_demand import OnDemandView, apply
 from bedplate.data.online.keys import microseconds_of
 from bedplate.data.online.store import Value, model_value
 from bedplate.flow.answers import answers_table
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.lookup import typed
 from bedplate.flow.steps.functions import on_demand_views
 from bedplate.flow.workspace import Workspace
@@ -96,7 +97,7 @@ def skew(workspace: Workspace, endpoint: str, last: int) -> Skew:
         raise NotFound("no such endpoint", value=endpoint, fix=nearest(endpoint, spec.endpoints))
     inputs = spec.jobs[spec.trained[spec.endpoints[endpoint].model.partition("@")[0]].from_].inputs
     assert isinstance(inputs, Inputs), "an endpoint serves a model of rows"
-    lake = Lake(workspace.state / "lake")
+    lake = lake_of(workspace)
     if str(workspace.project.root) not in sys.path:
         sys.path.insert(0, str(workspace.project.root))  # on-demand features are functions of the project's own
     answers = _answers(lake, endpoint, last)

@@ -66,6 +66,9 @@ def _judge_known(step: Step, parts: Mapping[str, object], facts: Facts, forced: 
     pinned = facts.pinned.get(step.name)
     if pinned is not None:
         return ("fresh", f"made by {pinned.run.id} in this launch"), pinned
+    if step.name in facts.held:
+        held, why = facts.held[step.name]
+        return ("fresh", why), held
     under_way = facts.active.get((step.name, fingerprint))
     if under_way is not None:  # what it makes counts when it has ended, also where the same was made before
         return ("run", f"under way as {under_way}"), None

@@ -28,8 +28,8 @@ from bedplate.core.plan import PlannedStep
 from bedplate.core.spec import Dataset, Trigger
 from bedplate.core.versions import Version
 from bedplate.data.cut import read_cut
-from bedplate.data.lake import Lake
 from bedplate.flow.facts import Facts, gather
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.planner import plan_steps, steps_for
 from bedplate.flow.tables import POLICY
 from bedplate.flow.workspace import Workspace, launch_wanted
@@ -177,7 +177,7 @@ class Watcher:
         self, name: str, dataset: Dataset, version: Version, column: str, since: Mapping[int, int] | None = None
     ) -> npt.NDArray[Any]:
         """A column of a cut (of a stream only what came `since`), as numbers with NaN for null, or as texts."""
-        table = read_cut(Lake(self.workspace.state / "lake"), name, version.meta["table_version"], dataset, since)
+        table = read_cut(lake_of(self.workspace), name, version.meta["table_version"], dataset, since)
         if column not in table.column_names:
             raise DataError("the dataset has no such column", value=f"{name}.{column}", fix=nearest(column, table.column_names))
         values = table[column]

@@ -38,6 +38,11 @@ class Workspace:
         return self.project.state
 
     @property
+    def lake_uri(self) -> str:
+        """Where the project file says that its tables lie; empty for the state folder."""
+        return self.project.spec.lake or ""
+
+    @property
     def code_store(self) -> Path:
         """Where snapshots of code lie."""
         return self.state / "code"

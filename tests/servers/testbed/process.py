@@ -73,12 +73,17 @@ def pip_program(piece: str, package: str, inside: str | None = None) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on, below the range the system gives to outgoing connections."""
+    """Ports of loopback that nobody listens on, below the range the system gives to outgoing connections.
+
+    Test processes that run side by side draw from ranges of their own: what is free here is bound only a moment later.
+    """
     ports: list[int] = []
+    width = 22_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first = 10_000 + width * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     with ExitStack() as held:
         while len(ports) < count:
             listener = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            port = random.randrange(10_000, 32_000)
+            port = random.randrange(first, first + width)
             try:
                 listener.bind((LOOPBACK, port))
             except OSError:

@@ -6,12 +6,14 @@ Does not know: YAML or positions (`source`), references between fields (`project
 from bedplate.core.spec.base import Column, Declared, Entry, Name
 from bedplate.core.spec.dataset import ColumnType, Dataset
 from bedplate.core.spec.endpoint import Batching, Endpoint
+from bedplate.core.spec.expectation import Expectation, Range, RowCount
 from bedplate.core.spec.feature import FEATURE_KINDS, Aggregate, AnyFeature, Feature, OnDemand
 from bedplate.core.spec.inputs import INPUT_KINDS, AnyInputs, ImageInputs, Inputs, Split, TextInputs
 from bedplate.core.spec.job import Checkpoints, Job, Keep, LogMeaning, ProfiledSteps
 from bedplate.core.spec.model import MODEL_KINDS, AnyModel, Imported, Model, Promote
 from bedplate.core.spec.policy import RULES, Policies, Residence, Rule
 from bedplate.core.spec.resources import SPLIT_BACKWARD, Architecture, AxisSize, MeshAxes, Resources, Schedule
+from bedplate.core.spec.retention import Retention
 from bedplate.core.spec.watch import Trigger
 from bedplate.core.spec.whole import ProjectSpec
 
@@ -35,6 +37,7 @@ __all__ = [
     "Declared",
     "Endpoint",
     "Entry",
+    "Expectation",
     "Feature",
     "ImageInputs",
     "Imported",
@@ -50,8 +53,11 @@ __all__ = [
     "ProfiledSteps",
     "ProjectSpec",
     "Promote",
+    "Range",
     "Residence",
     "Resources",
+    "Retention",
+    "RowCount",
     "Rule",
     "Schedule",
     "Split",

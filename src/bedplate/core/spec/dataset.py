@@ -11,6 +11,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from bedplate.core.spec.base import Column, Declared
+from bedplate.core.spec.expectation import Expectation
+from bedplate.core.spec.retention import Retention
 
 ColumnType = Literal["string", "int", "float", "bool", "timestamp"]
 
@@ -18,11 +20,12 @@ ColumnType = Literal["string", "int", "float", "bool", "timestamp"]
 class Dataset(Declared):
     """A table of the lake and where its rows come from.
 
-    `source` is a file (CSV, Parquet, JSON lines; gz and zst), a pattern of text files (`text/**/*.py`: columns path and text) or a
-    stream (`log://topic`). `known_at` names the column that says when
-    a row could be known, `event_time` when what it tells of happened. With `backfill: trusted` the time of arrival here is ignored: a
-    replay of the past is taken at its word. `subject` names the column that says which person a row is about; `license` and `residency`
-    are what a data sheet says. These three change no step.
+    `source` is a file (CSV, Parquet, JSON lines; gz and zst), a pattern of such files (`days/*.csv.gz`) or of text files
+    (`text/**/*.py`: columns path and text), both also as objects (`s3://bucket/days/*.parquet`), or a stream (`log://topic`).
+    `known_at` names the column that says when a row could be known, `event_time` when what it tells of happened. With `backfill:
+    trusted` the time of arrival here is ignored: a replay of the past is taken at its word. `subject` names the column that says which
+    person a row is about; `license` and `residency` are what a data sheet says. These three change no step. `expect` is what must hold
+    before a version is accepted. `retention` is how long versions are kept; it changes no step either.
     """
 
     source: str = Field(min_length=1)
@@ -31,22 +34,44 @@ class Dataset(Declared):
     known_at: Column | None = None
     columns: dict[Column, ColumnType] = Field(default_factory=dict)
     derive: dict[Column, str] = Field(default_factory=dict)
+    expect: tuple[Expectation, ...] = ()
     backfill: Literal["trusted", "untrusted"] = "untrusted"
     subject: Column | None = None
     license: str | None = Field(default=None, min_length=1)
     residency: str | None = Field(default=None, min_length=1)
+    retention: Retention | None = None
 
     @property
     def topic(self) -> str | None:
         """The topic of a `log://` source, else None."""
         return self.source.removeprefix("log://") if self.source.startswith("log://") else None
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the source lies in an object store."""
+        return self.source.startswith(("s3://", "gs://"))
+
+    @field_validator("expect")
+    @classmethod
+    def _told_apart(cls, expect: tuple[Expectation, ...]) -> tuple[Expectation, ...]:
+        labels = [each.label for each in expect]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"two expectations are called {label!r}: give one a `name`")
+        return expect
+
     @field_validator("source")
     @classmethod
     def _known_scheme(cls, source: str) -> str:
         scheme, separator, rest = source.partition("://")
+        if scheme in ("s3", "gs") and separator:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9._-]+/[^/@][^@]*[^/@]", rest):
+                raise ValueError(
+                    f"{rest!r} names no objects: write {scheme}://bucket/key or {scheme}://bucket/days/*.csv, without a password"
+                )
+            return source
         if separator and scheme != "log":
-            raise ValueError(f"unknown scheme {scheme!r}: use a path inside the project or log://topic")
+            raise ValueError(f"unknown scheme {scheme!r}: use a path inside the project, s3://bucket/key or log://topic")
         if separator and not re.fullmatch(r"[a-z][a-z0-9_.-]{0,62}", rest):
             raise ValueError(f"{rest!r} is no topic: use lower-case letters, digits, '.', '_' and '-'")
         return source

@@ -20,9 +20,10 @@ from bedplate.core.spec.watch import Trigger
 
 
 class ProjectSpec(Declared):
-    """All that one project declares."""
+    """All that one project declares. `lake` is where its tables lie: `s3://bucket/prefix` or `file:///folder`, else its state folder."""
 
     project: Name
+    lake: str | None = Field(default=None, pattern=r"^(s3://[a-z0-9][a-z0-9.-]+(/[^/?#@]+)*|file:///.+)$")
     datasets: dict[Name, Dataset] = Field(default_factory=dict)
     features: dict[Name, AnyFeature] = Field(default_factory=dict)
     jobs: dict[Name, Job] = Field(default_factory=dict)

@@ -28,6 +28,7 @@ class StepContext:
         """Open the journal and put the snapshot of the project's code first on the import path."""
         self.attempt = attempt
         self.state = Path(attempt.state)
+        self.lake_uri = attempt.lake
         self.root = Path(attempt.root)
         self.journal = JournalWriter(attempt.path, writer)
         self._told_at_s = 0.0

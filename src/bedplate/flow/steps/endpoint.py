@@ -19,12 +19,12 @@ from bedplate.core.clock import SystemClock, duration_s, iso
 from bedplate.core.errors import Busy
 from bedplate.core.spec import Endpoint
 from bedplate.data.ingest import ingest_stream
-from bedplate.data.lake import Lake
 from bedplate.data.online.follow import Followed, Follower
 from bedplate.data.online.keys import EPOCH
 from bedplate.data.online.store import OnlineStore
 from bedplate.flow.access import key_file
 from bedplate.flow.answers import ANSWERS, answers_table
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.lookup import Lookup
 from bedplate.flow.online import open_live
 from bedplate.flow.steps.context import StepContext
@@ -88,7 +88,7 @@ def _follower(step: StepContext, store: OnlineStore, meta: Mapping[str, Any]) ->
         name: Followed(dataset, step.log(dataset.topic), meta["epochs"][name]) for name, dataset in declared.items() if dataset.topic
     }
     clock = SystemClock()
-    return Follower(store, Lake(step.state / "lake"), followed, clock, lambda error: _LOG.error("features: %r", error))
+    return Follower(store, lake_of(step), followed, clock, lambda error: _LOG.error("features: %r", error))
 
 
 def _stored(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _answer_log(step: StepContext) -> AnswerLog:
 
 
 def _drain(step: StepContext, topic: str) -> Callable[[], int]:
-    lake, stream = Lake(step.state / "lake"), step.log(topic)
+    lake, stream = lake_of(step), step.log(topic)
     table = lake.table(topic)
     held = table.rows if table is not None else 0
 

@@ -9,7 +9,7 @@ from bedplate.core.attempt import Attempt
 from bedplate.core.spec import Dataset, Feature
 from bedplate.data.features import columns_of, materialize
 from bedplate.data.ingest import read_cut
-from bedplate.data.lake import Lake
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.steps.context import StepContext
 
 
@@ -19,7 +19,7 @@ def work(attempt: Attempt) -> int:
     feature = Feature.model_validate(attempt.spec["feature"])
     dataset = Dataset.model_validate(attempt.spec["dataset"])
     cut = step.version(feature.from_)
-    lake, version, needed = Lake(step.state / "lake"), cut.meta["table_version"], columns_of(feature, dataset)
+    lake, version, needed = lake_of(step), cut.meta["table_version"], columns_of(feature, dataset)
     folder = attempt.out / "view"
     view = materialize(attempt.step, feature, dataset, read_cut(lake, feature.from_, version, dataset, columns=needed), folder)
     columns = [name for name, _ in view.columns]

@@ -20,12 +20,12 @@ from bedplate.core.errors import NotFound
 from bedplate.core.spec import Dataset, Feature
 from bedplate.data.engines.sqlite import SqliteEngine
 from bedplate.data.ingest import read_cut
-from bedplate.data.lake import Lake
 from bedplate.data.online.build import build, build_below, drop
 from bedplate.data.online.contents import FORMAT
 from bedplate.data.online.open import open_engine
 from bedplate.data.online.store import OnlineStore
 from bedplate.data.target import epoch_of
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.online import EMBEDDED, FILE, PLACE, Place, base_file, copy_file, open_store, read_base
 from bedplate.flow.steps.context import StepContext
 
@@ -50,7 +50,7 @@ class _Store:
     def __init__(self, step: StepContext) -> None:
         spec = step.attempt.spec
         self._step = step
-        self._lake = Lake(step.state / "lake")
+        self._lake = lake_of(step)
         self._address: str = spec["store"]
         self.features = {name: Feature.model_validate(values) for name, values in spec["features"].items()}
         self.datasets = {name: Dataset.model_validate(values) for name, values in spec["datasets"].items()}

@@ -13,7 +13,7 @@ from bedplate.data.cut import read_cut
 from bedplate.data.feed.derived import Derived, publish
 from bedplate.data.feed.store import open_store
 from bedplate.data.feed.table import SPLITS
-from bedplate.data.lake import Lake
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.steps.context import StepContext
 
 BUILDERS = {
@@ -45,7 +45,7 @@ def _derived(step: StepContext, inputs: TextInputs | ImageInputs) -> Derived:
     name = inputs.dataset
     dataset, split = Dataset.model_validate(attempt.spec["datasets"][name]), Split.model_validate(attempt.spec["split"])
     version = step.version(name)
-    table = read_cut(Lake(step.state / "lake"), name, version.meta["table_version"], dataset)
+    table = read_cut(lake_of(step), name, version.meta["table_version"], dataset)
     if isinstance(inputs, ImageInputs):
         kind, beside, unit = "images", step.root, "images"
     else:

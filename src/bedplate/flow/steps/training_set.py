@@ -9,8 +9,8 @@ from bedplate.core.attempt import Attempt
 from bedplate.core.spec import Dataset, Inputs, Split
 from bedplate.data.features import open_view
 from bedplate.data.ingest import read_cut
-from bedplate.data.lake import Lake
 from bedplate.data.training_set import build
+from bedplate.flow.lakes import lake_of
 from bedplate.flow.steps import samples
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.functions import on_demand_views
@@ -23,7 +23,7 @@ def work(attempt: Attempt) -> int:
     step = StepContext(attempt)
     inputs = Inputs.model_validate(attempt.spec["inputs"])
     datasets = {name: Dataset.model_validate(values) for name, values in attempt.spec["datasets"].items()}
-    lake = Lake(step.state / "lake")
+    lake = lake_of(step)
     tables = {name: read_cut(lake, name, step.version(name).meta["table_version"], dataset) for name, dataset in datasets.items()}
     label = inputs.label.partition(".")[0]
     computed = on_demand_views(attempt.spec)
