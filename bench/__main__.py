@@ -38,6 +38,7 @@ BENCHES = (
     "serving",
     "lake_readers",
     "trees",
+    "kafka_delta",
 )  # each other name is a module with `rows()`
 
 

@@ -195,9 +195,15 @@ MISTAKES = [
     ),
     (
         "log://departures",
-        "kafka://departures",
-        "3: datasets.departures.source: unknown scheme 'kafka': use a path inside the project, s3://bucket/key or log://topic "
-        "(got 'kafka://departures'). Fix: see docs/reference/project-file.md",
+        "mqtt://departures",
+        "3: datasets.departures.source: unknown scheme 'mqtt': use a path inside the project, s3://bucket/key, log://topic or "
+        "kafka://host:port/topic (got 'mqtt://departures'). Fix: see docs/reference/project-file.md",
+    ),
+    (
+        "log://departures",
+        "kafka://me:pw@broker:9092/departures",
+        "3: datasets.departures.source: 'me:pw@broker:9092/departures' is no topic: write kafka://host:port,host:port/topic; a password "
+        "goes to `options:` (got 'kafka://me:pw@broker:9092/departures'). Fix: see docs/reference/project-file.md",
     ),
     (
         "from: arrivals, entity: [origin, dest]",

@@ -183,7 +183,7 @@ class Shortened:
     def __init__(self, log: Log, end: int) -> None:
         self.identity = log.identity
         self._log, self._end = log, end
-        self.append, self.next_sequence = log.append, log.next_sequence
+        self.begin_offsets = log.begin_offsets
 
     def end_offsets(self) -> dict[int, int]:
         return {0: self._end}

@@ -31,12 +31,12 @@ def test_a_target_is_begun_once_and_goes_on_where_it_was(tmp_path: Path) -> None
     first = target(lake, "A")
     assert (first.current, first.offset(0)) == (False, 0)
     first.replace(lambda: rows(0, 2), 0, 2)
-    first.append(lambda start: rows(start, 5), 0, 5)
+    first.append(lambda starts: rows(starts[0], 5), {0: 5})
     again = target(lake, "A")
     assert (again.current, again.offset(0), again.offset(1)) == (True, 5, 0)
     version = again.table.version
     again.replace(lambda: rows(0, 2), 0, 2)
-    again.append(lambda start: rows(start, 5), 0, 5)
+    again.append(lambda starts: rows(starts[0], 5), {0: 5})
     assert again.table.version == version, "nothing changed, so nothing was committed"
     assert offsets(lake) == [0, 1, 2, 3, 4]
 
@@ -46,9 +46,9 @@ def test_overlapping_batches_are_cut_at_what_is_recorded(tmp_path: Path) -> None
     one, two = target(lake, "A"), target(lake, "A")
     one.replace(lambda: rows(0, 0), 0, 0)
     two.replace(lambda: rows(0, 0), 0, 0)
-    one.append(lambda start: rows(start, 6), 0, 6)
-    two.append(lambda start: rows(start, 9), 0, 9)
-    one.append(lambda start: rows(start, 8), 0, 8)
+    one.append(lambda starts: rows(starts[0], 6), {0: 6})
+    two.append(lambda starts: rows(starts[0], 9), {0: 9})
+    one.append(lambda starts: rows(starts[0], 8), {0: 8})
     assert offsets(lake) == list(range(9))
 
 
@@ -56,7 +56,7 @@ def test_partitions_are_recorded_apart(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     one = target(lake, "A")
     one.replace(lambda: rows(0, 1), 0, 1)
-    one.append(lambda start: rows(start, 3), 1, 3)
+    one.append(lambda starts: rows(starts[1], 3), {1: 3})
     assert (one.offset(0), one.offset(1)) == (1, 3)
 
 
@@ -77,5 +77,5 @@ def test_a_writer_whose_table_was_taken_is_told(tmp_path: Path) -> None:
     first.replace(lambda: rows(0, 1), 0, 1)
     target(lake, "B").replace(lambda: rows(0, 1), 0, 1)
     with pytest.raises(Busy, match="another process replaced the table"):
-        first.append(lambda start: rows(start, 2), 0, 2)
+        first.append(lambda starts: rows(starts[0], 2), {0: 2})
     assert offsets(lake) == [0]

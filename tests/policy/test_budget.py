@@ -36,16 +36,17 @@ def test_runs_are_to_stop_once_it_is_spent() -> None:
 
 @given(
     rate=st.integers(1, 10**9),
-    limit=st.integers(0, 10**8),
+    hours=st.floats(0, 2000),
     interval_s=st.floats(1, 600),
     tick_s=st.floats(0.1, 30),
     checkpoint_s=st.floats(0, 1),
 )
 def test_the_overshoot_is_less_than_a_checkpoint_interval(
-    rate: int, limit: int, interval_s: float, tick_s: float, checkpoint_s: float
+    rate: int, hours: float, interval_s: float, tick_s: float, checkpoint_s: float
 ) -> None:
     """A run that is asked to stop writes a checkpoint, which takes a part of the interval, and ends; a tick is shorter than an interval."""
     tick_s, checkpoint_s = min(tick_s, interval_s / 2), checkpoint_s * interval_s / 2.5
+    limit = int(rate * hours)  # spent within the year, so the period does not end first
     budget, began_s, now_s = Budget(limit, "USD", "year"), NOON, NOON
     while not must_stop(budget, [Spending(began_s, None, rate)], now_s):
         now_s += max(tick_s, (limit * 3600 / rate - (now_s - began_s)) // tick_s * tick_s)  # nothing happens in between

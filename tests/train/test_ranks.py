@@ -3,6 +3,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -125,8 +126,20 @@ def test_ranks_do_not_outlive_a_killed_host(hosts: Any, tmp_path: Path) -> None:
     wait_until((attempt.path / "hanging").exists)
     ranks = [int((attempt.path / f"pid-{rank}").read_text()) for rank in (0, 1)]
     assert all(start_ticks(pid) for pid in ranks)
+    assert len(list(Path(f"/proc/{host}/task").iterdir())) == 1, "what a thread holds at a fork stays held in the rank"
     os.kill(host, signal.SIGKILL)
     wait_until(lambda: not any(start_ticks(pid) for pid in ranks), 10)
+
+
+def test_an_attempt_whose_store_died_ends_as_a_loss(hosts: Any, tmp_path: Path) -> None:
+    attempt = attempt_in(tmp_path, world_size=2, params={"at_step": 2, "act": "hang"})
+    host = psutil.Process(hosts.start(attempt))
+    wait_until((attempt.path / "hanging").exists)
+    ranks = [int((attempt.path / f"pid-{rank}").read_text()) for rank in (0, 1)]
+    [store] = [child for child in host.children() if child.pid not in ranks]
+    store.kill()
+    wait_until((attempt.path / "exit").exists)
+    assert int((attempt.path / "exit").read_text()) == LOST
 
 
 def end(rank: int, code: int, at_s: float = 10.0, failure: str = "", *, by_host: bool = False) -> End:

@@ -49,13 +49,13 @@ def host(folder: Path) -> None:
 
 
 def _limited(fork: Callable[[], int], room: int) -> Callable[[], int]:
-    """`fork` on a machine that has room for `room` children of this process, once it has had four."""
+    """`fork` on a machine that has room for `room` ranks of this process beside the store, once it has had four."""
     begun = 0
 
     def limited() -> int:
         nonlocal begun
         begun += 1
-        if begun > 4 and len(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()) >= room:
+        if begun > 5 and len(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()) > room:
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return fork()
 

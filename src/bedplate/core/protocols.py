@@ -59,15 +59,25 @@ class StreamRecord:
 
 
 class Stream(Protocol):
-    """A partitioned, append-only stream. `identity` changes when the stream is made anew."""
+    """A partitioned stream, as it is read. `identity` changes when the stream is made anew.
+
+    Offsets rise within a partition; some may belong to no record (a compacted topic, the marks of transactions).
+    """
 
     identity: str
+
+    def begin_offsets(self) -> dict[int, int]:
+        """For each partition the offset of the oldest record that is still there; where there is none, the next one's."""
 
     def end_offsets(self) -> dict[int, int]:
         """For each partition the offset of the next record."""
 
     def read(self, partition: int, offset: int, limit: int) -> Sequence[StreamRecord]:
         """At most `limit` records from `offset` on; fewer at the end."""
+
+
+class WritableStream(Stream, Protocol):
+    """A stream that producers append to, each record once."""
 
     def append(self, values: Sequence[bytes], *, producer: str, sequence: int) -> int:
         """Append records that `producer` numbers from `sequence` on, durably; returns how many of them were new."""

@@ -5,15 +5,18 @@ whatever lies before the offset of the table is in one of the two; a process kil
 that the next one finds there and does not add again. Nothing is committed when nothing changed.
 
 A stream's table is begun anew when the stream was made anew or its declaration changed; a file's when its content or its declaration did,
-in one commit. Commits hold about 100,000 records or 64 MiB; `ingest_stream` ends at the end that the stream had when it began, so one who
-follows a stream calls it again, and the pause between two calls is the least time between two commits.
+in one commit. A commit holds, of all partitions, what was read in a second, at most 250,000 records or 64 MiB, so there is no more than one
+a second; `ingest_stream` ends at the end that the stream had when it began, so one who follows a stream calls it again, and the pause
+between two calls is the least time between two commits.
 Does not know: when to run, or who reads the table (`cut`).
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,19 @@ from bedplate.core.spec import ColumnType, Dataset
 from bedplate.data.cut import Cut, read_cut
 from bedplate.data.lake import Lake
 from bedplate.data.pattern import is_pattern, matching
-from bedplate.data.records import JsonReader, arrow_of
+from bedplate.data.records import JsonReader
 from bedplate.data.row_rules import set_apart
 from bedplate.data.schema import ARROW, QUARANTINE, SYSTEM, Shape
 from bedplate.data.sources import FileSource, open_file
-from bedplate.data.streams.blocks import read_blocks
+from bedplate.data.streams.reading import Records, read_records
 from bedplate.data.target import Target
 
 __all__ = ["Cut", "ingest_file", "ingest_stream", "read_cut"]
 
-COMMIT_RECORDS = 100_000
+COMMIT_RECORDS = 250_000
 COMMIT_BYTES = 64 << 20
+COMMIT_S = 1.0
+_PIECE_RECORDS = 50_000
 _SAMPLE_RECORDS = 10_000
 _FORMAT = 1  # raised when the same bytes become other rows, so that tables are made anew
 _SUFFIX = "_quarantine"
@@ -59,22 +64,21 @@ def ingest_stream(
     """Bring table `name` to the offsets `up_to`, or to the stream's end, and return the cut. `progress` is told (done, total) records.
 
     Several processes may do this at once: their rows are not doubled. A table that is already further stays there. Raises DataError when
-    the stream ends before `up_to` or before what the table holds, and Busy when another process replaces the table meanwhile.
+    the stream ends before `up_to` or before what the table holds, or has deleted what comes next, and Busy when another process replaces
+    the table meanwhile.
     """
     target = _TablePair(name, dataset, lake, ("stream", stream.identity), topic)
-    ends = _ends(stream, target, up_to)
+    begins, ends = stream.begin_offsets(), _ends(stream, target, up_to)
     ignored: Counter[str] = Counter()
     reader = JsonReader()
     try:
-        target.begin(lambda: reader.infer(_sample(stream, ends)))
-        for partition, end in sorted(ends.items()):
-            while (start := target.offset(partition)) < end:
-                blocks = read_blocks(stream, partition, start, min(commit_records, end - start), COMMIT_BYTES)
-                records, system = arrow_of(blocks)
-                batch = reader.batch(target.shape, records, system)
-                target.add(batch.good, batch.bad, partition, start + len(records))
-                ignored.update(target.undeclared(batch.fields))
-                progress(sum(min(target.offset(number), last) for number, last in ends.items()), sum(ends.values()))
+        target.begin(lambda: reader.infer(_sample(stream, begins, ends)))
+        for read in _ahead(stream, _behind(target, begins, ends), ends, commit_records):
+            values = pa.concat_arrays([each.values for each in read])
+            batch = reader.batch(target.shape, values, pa.concat_tables([each.system for each in read]).combine_chunks())
+            target.add(batch.good, batch.bad, {each.partition: each.end for each in read})
+            ignored.update(target.undeclared(batch.fields))
+            progress(sum(min(target.offset(number), last) for number, last in ends.items()), sum(ends.values()))
     finally:
         reader.close()
     return target.end(list(ends), ignored)
@@ -161,15 +165,15 @@ class _TablePair:
             if self._bad is not None:
                 self._bad.replace(QUARANTINE.empty_table, 0, 0)
 
-    def add(self, good: pa.Table, bad: pa.Table, partition: int, end: int) -> None:
-        """Add the rows that lie before offset `end` of a partition and are not there yet."""
+    def add(self, good: pa.Table, bad: pa.Table, ends: Mapping[int, int]) -> None:
+        """Add the rows that lie before the offsets `ends` of their partitions and are not there yet."""
         assert self._rows is not None
         if bad.num_rows:
             if self._bad is None:
                 self._bad = self._made(self._name + _SUFFIX, QUARANTINE)
                 self._bad.replace(QUARANTINE.empty_table, 0, 0)
-            self._bad.append(lambda start: bad.filter(pc.field("_offset") >= start), partition, end)
-        self._rows.append(lambda start: good.filter(pc.field("_offset") >= start), partition, end)
+            self._bad.append(lambda starts: bad.filter(_from(starts)), ends)
+        self._rows.append(lambda starts: good.filter(_from(starts)), ends)
 
     def replace(self, good: Callable[[], pa.RecordBatchReader], bad: pa.Table, end: int) -> None:
         """Put these rows in the place of all that the tables hold. The caller holds the table's lock."""
@@ -231,11 +235,68 @@ def _ends(stream: Stream, target: _TablePair, up_to: Mapping[int, int] | None) -
     return {partition: (up_to or ends).get(partition, 0) for partition in ends}
 
 
-def _sample(stream: Stream, ends: Mapping[int, int]) -> pa.Array[Any]:
+def _behind(target: _TablePair, begins: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
+    """For each partition that is not read to its end, where to go on. Raises DataError where that was deleted."""
+    behind = {}
+    for partition, end in sorted(ends.items()):
+        at, begin = target.offset(partition), begins[partition]
+        if 0 < at < min(begin, end):
+            what = f"the stream has deleted {begin - at} records of partition {partition} before they were read"
+            raise DataError(what, value=at, fix="keep records longer (`retention.ms`); a dataset of another name begins with what is left")
+        if at < end:
+            behind[partition] = max(at, begin)
+    return behind
+
+
+def _ahead(stream: Stream, behind: Mapping[int, int], ends: Mapping[int, int], limit: int) -> Iterator[list[Records]]:
+    """What a commit holds, again and again up to `ends`; the next is read while the caller is at the one before.
+
+    Reading ahead makes 1.35 times as many records a second of Kafka on two cores (`bench/kafka_delta.py`).
+    """
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(_gathered, stream, behind, ends, limit) if behind else None
+        while waiting is not None:
+            read = waiting.result()
+            done = {each.partition: each.end for each in read}
+            behind = {partition: done.get(partition, at) for partition, at in behind.items() if done.get(partition, at) < ends[partition]}
+            waiting = pool.submit(_gathered, stream, behind, ends, limit) if behind else None
+            yield read
+
+
+def _gathered(stream: Stream, behind: Mapping[int, int], ends: Mapping[int, int], limit: int) -> list[Records]:
+    """The next records of all partitions, in pieces, as many as a commit holds."""
+    begun_s, nbytes, count = time.monotonic(), 0, 0
+    read: list[Records] = []
+    for partition, start in behind.items():
+        at = min(start, ends[partition])
+        while at < ends[partition] or not read:
+            full = count >= limit or nbytes >= COMMIT_BYTES or time.monotonic() - begun_s > COMMIT_S
+            if full and read:
+                return read
+            piece = read_records(stream, partition, at, ends[partition], min(_PIECE_RECORDS, limit - count), COMMIT_BYTES - nbytes)
+            if piece.end <= at < ends[partition]:
+                raise DataError(
+                    f"partition {partition} of the stream ends before its own end", value=at, fix="ingest again when it is whole"
+                )
+            read.append(piece)
+            at, count, nbytes = piece.end, count + len(piece.values), nbytes + piece.values.nbytes
+    return read
+
+
+def _from(starts: Mapping[int, int]) -> pc.Expression:
+    """Rows from these offsets of their partitions on."""
+    later = pc.scalar(False)
+    for partition, start in starts.items():
+        later |= (pc.field("_partition") == partition) & (pc.field("_offset") >= start)
+    return later
+
+
+def _sample(stream: Stream, begins: Mapping[int, int], ends: Mapping[int, int]) -> pa.Array[Any]:
     """The first records of the first partition that has any, to infer columns from."""
-    partition = next((number for number, end in sorted(ends.items()) if end), 0)
-    records, _ = arrow_of(read_blocks(stream, partition, 0, min(_SAMPLE_RECORDS, ends[partition]), COMMIT_BYTES))
-    return records
+    partition = next((number for number, end in sorted(ends.items()) if end > begins[number]), None)
+    if partition is None:
+        return pa.array([], pa.binary())
+    return read_records(stream, partition, begins[partition], ends[partition], _SAMPLE_RECORDS, COMMIT_BYTES).values
 
 
 def _content(path: Path) -> tuple[str, str]:

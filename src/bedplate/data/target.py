@@ -13,7 +13,7 @@ Does not know: how records become rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import pyarrow as pa
 
@@ -52,12 +52,13 @@ class Target:
         self.table.write(lambda: None if self.current else self._beginning(rows(), partition, end))
         self._joined = self._epoch
 
-    def append(self, rows_from: Callable[[int], pa.Table], partition: int, end: int) -> None:
-        """Add the rows that lie before offset `end` and are not yet there: `rows_from` gives those from an offset on.
+    def append(self, rows_from: Callable[[Mapping[int, int]], pa.Table], ends: Mapping[int, int]) -> None:
+        """Add, in one commit, the rows that lie before the offsets `ends` of their partitions and are not yet there.
 
-        Raises Busy when another process replaced the table, or rolled it back, meanwhile: what was read is not what comes next.
+        `rows_from` gives those from an offset of each partition on. Raises Busy when another process replaced the table, or rolled it
+        back, meanwhile: what was read is not what comes next.
         """
-        self.table.write(lambda: self._addition(rows_from, partition, end))
+        self.table.write(lambda: self._addition(rows_from, ends))
 
     def restore(self, version: int, partitions: Collection[int], once: str) -> None:
         """Begin a new epoch with what the table held at `version`, in one commit; nothing when the mark `once` says that it was done, or
@@ -79,14 +80,15 @@ class Target:
         marks = {_EPOCH: epoch, f"{epoch}:{self._source}": 1, self._mark(epoch, partition): end}
         return Write(rows, marks, {partition: end}, replace=True)
 
-    def _addition(self, rows_from: Callable[[int], pa.Table], partition: int, end: int) -> Write | None:
+    def _addition(self, rows_from: Callable[[Mapping[int, int]], pa.Table], ends: Mapping[int, int]) -> Write | None:
         if not self.current or self._joined not in (None, self._epoch):
             fix = "end the other ingestion, or give both the same declaration"
             raise Busy("another process replaced the table while this one wrote to it", value=self.table.name, fix=fix)
-        start = self.offset(partition)
-        if start >= end:
+        starts = {partition: self.offset(partition) for partition in ends}
+        ahead = {partition: end for partition, end in ends.items() if end > starts[partition]}
+        if not ahead:
             return None
-        return Write(rows_from(start), {self._mark(self._epoch, partition): end}, {partition: end})
+        return Write(rows_from(starts), {self._mark(self._epoch, partition): end for partition, end in ahead.items()}, ahead)
 
     def _restored(self, version: int, partitions: Collection[int], once: str) -> tuple[dict[str, int], dict[int, int]] | None:
         if self.table.recorded(once) is not None or self.table.version == version:

@@ -27,11 +27,11 @@ from bedplate.core.spec import Dataset
 from bedplate.core.versions import Version
 from bedplate.data.ingest import source_of
 from bedplate.data.lake import Table
-from bedplate.data.streams.log import Log
 from bedplate.data.target import Target
 from bedplate.flow.facts import location_of
 from bedplate.flow.lakes import lake_of
 from bedplate.flow.moving import append_decided, check_reason
+from bedplate.flow.streams import has_stream, stream_of
 from bedplate.flow.workspace import Workspace
 
 COMMIT, SNAPSHOT = "commit:", "snapshot:"
@@ -202,8 +202,7 @@ def _restore(workspace: Workspace, name: str) -> None:
     table = lake_of(workspace).table(name)
     if table is None:
         raise NotFound("the table is gone", value=str(location_of(workspace, version)), fix="restore the lake from its backup")
-    folder = workspace.state / "log" / (dataset.topic or "")
-    source = source_of(dataset, ("stream", Log(folder, workspace.clock).identity)) if dataset.topic and folder.is_dir() else ""
+    source = source_of(dataset, ("stream", stream_of(dataset, workspace.state).identity)) if has_stream(dataset, workspace.state) else ""
     partitions = [int(partition) for partition in version.meta["offsets"]]
     Target(table, source, dataset.topic or "file").restore(int(version.meta["table_version"]), partitions, str(held["token"]))
 

@@ -21,13 +21,15 @@ from bedplate.core.loading import Entry, load
 from bedplate.core.plan import Step
 from bedplate.core.pool import Inventory, Pool
 from bedplate.core.project import find_pools
+from bedplate.core.protocols import Stream
 from bedplate.core.record import Records, RunRecord
-from bedplate.core.spec import Policies
+from bedplate.core.spec import KAFKA, Dataset, Policies
 from bedplate.core.versions import Version
 from bedplate.data.pattern import is_pattern, matching
 from bedplate.data.streams.log import Log
 from bedplate.flow.closure import Closure, closure
 from bedplate.flow.intervals import rates_of
+from bedplate.flow.streams import stream_of
 from bedplate.flow.tables import POLICY
 from bedplate.flow.workspace import Workspace
 from bedplate.hardware.inventory import inventory
@@ -75,12 +77,11 @@ def gather(workspace: Workspace, steps: Iterable[Step]) -> Facts:
     """The facts for these steps. Raises SpecError for missing code and DataError for a missing source."""
     records = workspace.records
     steps = tuple(steps)
-    sources = {source for step in steps for source in step.sources}
     with_code = [step for step in steps if step.entries or step.globs]
     machine = inventory([workspace.project.root])
     return Facts(
         code={step.name: closure(workspace.project.root, step.entries, step.globs) for step in with_code},
-        sources={source: source_position(workspace, source) for source in sorted(sources)},
+        sources={source: _position(workspace, step, source) for step in steps for source in step.sources},
         made={step.name: tuple(_made(workspace, records, step.name)) for step in steps},
         serving={step.name: run for step in steps if step.kind == "endpoint" for run in serving(workspace, step.name)},
         active={(run.step, run.fingerprint): run.id for run in records.live() if run.status != "ready" or not run_is_alive(run)},
@@ -170,8 +171,18 @@ def run_is_alive(run: RunRecord) -> bool:
     return is_alive(Identity(handle["boot_id"], handle["pid"], handle["start_ticks"], handle["token"]))
 
 
+def _position(workspace: Workspace, step: Step, source: str) -> str:
+    if source.startswith(KAFKA):
+        return _read_to(stream_of(Dataset.model_validate(step.spec["dataset"]), workspace.state))
+    return source_position(workspace, source)
+
+
+def _read_to(stream: Stream) -> str:
+    return digest([stream.identity, sorted(stream.end_offsets().items())])
+
+
 def source_position(workspace: Workspace, source: str) -> str:
-    """What stands for the content of a source: a stream's identity and end offsets, the listing of objects, or the digest of a file.
+    """What stands for the content of a source: an embedded stream's identity and end offsets, the listing of objects, a file's digest.
 
     Raises NotFound for a stream that does not exist, DataError for a missing file and Unavailable for a store that does not answer.
     """
@@ -181,8 +192,7 @@ def source_position(workspace: Workspace, source: str) -> str:
             raise NotFound(
                 "the stream has no records yet", value=source, fix="declare the job that writes it with `outputs:`, or append to it first"
             )
-        log = Log(folder, workspace.clock)
-        return digest([log.identity, sorted(log.end_offsets().items())])
+        return _read_to(Log(folder, workspace.clock))
     if source.startswith(("s3://", "gs://")):
         return str(load(_OBJECTS, "position", "source")(source))
     if source.startswith(FOLDER):

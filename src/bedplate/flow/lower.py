@@ -119,6 +119,8 @@ def _based(job: Job) -> dict[str, Any]:
 def _ingest(name: str, dataset: Dataset, writers: Mapping[str, str]) -> Step:
     writer = writers.get(dataset.source)
     stored = {field: value for field, value in _dataset(dataset).items() if field in STORED}
+    if dataset.options:
+        stored["options"] = dict(dataset.options)
     if dataset.expect:  # a version is accepted under them; of freshness and samples these say which column counts
         told = {"expect", "event_time", "known_at", "subject"}
         stored |= dataset.model_dump(mode="json", include=told, exclude_defaults=True)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
-from bedplate.core.protocols import Stream
+from bedplate.core.protocols import WritableStream
 
 FLUSH_S = 0.05
 DRAIN_S = 1.0
@@ -36,7 +36,7 @@ class AnswerLog:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: WritableStream,
         producer: str,
         *,
         drain: Callable[[], int],

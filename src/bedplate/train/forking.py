@@ -42,11 +42,10 @@ class Forks:
     rank_main: RankMain
     board: Board
     _port: int = field(default=0, init=False)
-    _listener: socket.socket | None = field(default=None, init=False)
 
     def begin(self, listener: socket.socket) -> None:
-        """Ranks meet at the port of `listener`, which is this process's own."""
-        self._port, self._listener = listener.getsockname()[1], listener
+        """Ranks meet at the port of `listener`, which is not open here any more when the first is forked."""
+        self._port = listener.getsockname()[1]
         gc.freeze()  # a collection in a rank would touch, and so copy, every page that it shares with the host
 
     def fork(self, attempt: Attempt, rank: int, assignment: Assignment | None, others: Sequence[Line]) -> tuple[int, Line]:
@@ -64,7 +63,7 @@ class Forks:
         if pid == 0:
             code = EXIT_LOST
             try:
-                _undo([host, *others], self._listener)
+                _undo([host, *others])
                 line = Line(child_end)
                 generation = assignment.generation if assignment is not None else 0
                 seat = Seat(rank, attempt.world_size, generation, line, self.board, assignment)
@@ -117,15 +116,13 @@ def torchrun_environment(attempt: Attempt, rank: int, port: int) -> dict[str, st
     }
 
 
-def _undo(lines: Sequence[socket.socket | Line], listener: socket.socket | None) -> None:
+def _undo(lines: Sequence[socket.socket | Line]) -> None:
     """Let go of what is the host's."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     for line in lines:
         line.close()
-    if listener is not None:
-        listener.close()
 
 
 def let_go(log: Path, host: int) -> None:

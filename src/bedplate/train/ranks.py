@@ -1,8 +1,8 @@
 """The host of an attempt's ranks: imports torch once, forks a process for each rank, replaces those that die, and says how they ended.
 
 Torch and what a first step would import are loaded here, so ranks start with all of it, and a replacement too: the host is the warm spare.
-It computes nothing: no gloo, no backward, no accelerator, whose threads and handles do not survive a fork. It holds the store at which
-ranks meet, and dies last. torchrun's environment is written here.
+It computes nothing and has no thread: no gloo, no backward, no accelerator, no store (`meeting`), whose threads and handles do not
+survive a fork. It dies last. torchrun's environment is written here.
 Does not know: what a rank does, or what follows from a loss (`generations` decides).
 """
 
@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch._dynamo  # noqa: F401 - loaded here, so that no rank has to: the first wrapped model wants it
-from torch.distributed import TCPStore  # type: ignore[attr-defined] # torch re-exports it untyped
 
 from bedplate.core.attempt import Attempt
 from bedplate.core.journal import JournalReader, JournalWriter
@@ -29,6 +28,7 @@ from bedplate.train.failures import EXIT_DONE, EXIT_LOST, EXIT_STOPPED, EXIT_USE
 from bedplate.train.forking import LOOPBACK, Forks, RankMain, torchrun_environment
 from bedplate.train.generations import Again, Broken, Death, GiveUp, Survivor, class_of, decide, fitting, limits_of
 from bedplate.train.hangs import Limits, inspect, stuck_s
+from bedplate.train.meeting import Meeting
 from bedplate.train.recovery import assigned, whole_model_on_each_rank
 from bedplate.train.replicas import Lighthouse
 from bedplate.train.seat import Assignment, Line
@@ -130,6 +130,7 @@ class _Host:
         self._restarts_left = int(attempt.spec.get("restarts_left", 0))
         self._in_place = attempt.spec.get("recovery", "in_place") != "attempt"
         self._apart = attempt.spec.get("recovery") == "replicas"  # then nobody waits for one that is lost
+        self._meeting: Meeting | None = None
         self._break: _Break | None = None
         self._deadline_s: float | None = None  # when all that still runs is killed
         self._last: Death | None = None
@@ -148,17 +149,18 @@ class _Host:
         wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         handlers = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGCHLD)}
         try:
-            meeting = Lighthouse(self._attempt) if self._apart else None
+            lighthouse = Lighthouse(self._attempt) if self._apart else None
+            # the port is bound before any rank is told of it, so nobody else can take it
             with socket.create_server((LOOPBACK, 0), backlog=self._most + 16) as listener:
                 self._forks.begin(listener)
-                for rank in range(self._attempt.world_size):
-                    self._fork(rank, None)
-                store = self._store(listener) if self._most > 1 else None
-                while self._running:
-                    self._turn(reading)
-            del store
-            if meeting is not None:
-                meeting.close()
+                self._meeting = Meeting(self._attempt, listener, self._most) if self._most > 1 else None
+            for rank in range(self._attempt.world_size):
+                self._fork(rank, None)
+            while self._running:
+                self._turn(reading)
+            for beside in (self._meeting, lighthouse):
+                if beside is not None:
+                    beside.close()
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -172,11 +174,6 @@ class _Host:
         if self._last is None or failure.get("failure") not in ("worker_lost", "node_lost", "crash_loop"):
             return {}
         return {"signal": self._last.signal, "step": self._last.step}
-
-    def _store(self, listener: socket.socket) -> TCPStore:
-        port = listener.getsockname()[1]
-        # the port was bound before any rank was told of it, so nobody else can take it
-        return TCPStore(LOOPBACK, port, self._most, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
 
     def _fork(self, number: int, assignment: Assignment | None) -> int:
         """Fork a rank. Raises OSError when this machine can start no process."""
@@ -209,6 +206,8 @@ class _Host:
             if number in by_file:
                 self._listen(by_file[number])
         self._reap()
+        if self._meeting is not None and self._meeting.ended():
+            self._kill(self._running.values())  # whoever is lost from now on could not be replaced: the attempt begins anew
         now_s = time.monotonic()
         if self._deadline_s is not None and now_s >= self._deadline_s:
             self._kill(self._running.values())

@@ -1,4 +1,4 @@
-"""The three databases of an online store, each the real one.
+"""The three databases of an online store and a Kafka broker, each the real one.
 
 Does not know: what is kept in them.
 """
@@ -14,6 +14,7 @@ from bedplate.data.engines.sqlite import SqliteEngine
 from bedplate.data.online.open import open_engine
 from bedplate.data.online.protocol import OnlineEngine
 from servers.testbed import databases
+from servers.testbed.kafka import Kafka, kafka
 from servers.testbed.provide import provide
 
 
@@ -26,6 +27,12 @@ def _redis() -> Iterator[databases.Redis]:
 @pytest.fixture(scope="session", name="postgres")
 def _postgres() -> Iterator[databases.Postgres]:
     with provide(databases.postgres()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", name="kafka")
+def _kafka() -> Iterator[Kafka]:
+    with provide(kafka()) as server:
         yield server
 
 

@@ -4,7 +4,7 @@ Does not know: YAML or positions (`source`), references between fields (`project
 """
 
 from bedplate.core.spec.base import Column, Declared, Entry, Name
-from bedplate.core.spec.dataset import ColumnType, Dataset
+from bedplate.core.spec.dataset import KAFKA, ColumnType, Dataset
 from bedplate.core.spec.endpoint import Batching, Endpoint
 from bedplate.core.spec.expectation import Expectation, Range, RowCount
 from bedplate.core.spec.feature import FEATURE_KINDS, Aggregate, AnyFeature, Feature, OnDemand
@@ -20,6 +20,7 @@ from bedplate.core.spec.whole import ProjectSpec
 __all__ = [
     "FEATURE_KINDS",
     "INPUT_KINDS",
+    "KAFKA",
     "MODEL_KINDS",
     "RULES",
     "SPLIT_BACKWARD",

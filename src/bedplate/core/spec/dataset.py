@@ -6,22 +6,27 @@ Does not know: how a source is read (`data`) or whether a column exists.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from bedplate.core.errors import SpecError
 from bedplate.core.spec.base import Column, Declared
 from bedplate.core.spec.expectation import Expectation
 from bedplate.core.spec.retention import Retention
 
 ColumnType = Literal["string", "int", "float", "bool", "timestamp"]
+KAFKA = "kafka://"
+_KAFKA = re.compile(r"[A-Za-z0-9_.-]+:[0-9]{1,5}(,[A-Za-z0-9_.-]+:[0-9]{1,5})*/[A-Za-z0-9._-]{1,249}")
+_SECRETS = re.compile(r"password|secret|pem$|\.key$|oauthbearer\.config")
 
 
 class Dataset(Declared):
     """A table of the lake and where its rows come from.
 
     `source` is a file (CSV, Parquet, JSON lines; gz and zst), a pattern of such files (`days/*.csv.gz`) or of text files
-    (`text/**/*.py`: columns path and text), both also as objects (`s3://bucket/days/*.parquet`), or a stream (`log://topic`).
+    (`text/**/*.py`: columns path and text), both also as objects (`s3://bucket/days/*.parquet`), or a stream: the embedded one
+    (`log://topic`) or Kafka's (`kafka://host:port,host:port/topic`, with `options` of librdkafka, in which `${NAME}` is the environment's).
     `known_at` names the column that says when a row could be known, `event_time` when what it tells of happened. With `backfill:
     trusted` the time of arrival here is ignored: a replay of the past is taken at its word. `subject` names the column that says which
     person a row is about; `license` and `residency` are what a data sheet says. These three change no step. `expect` is what must hold
@@ -29,6 +34,7 @@ class Dataset(Declared):
     """
 
     source: str = Field(min_length=1)
+    options: dict[str, str] = Field(default_factory=dict)
     key: tuple[Column, ...] = ()
     event_time: Column | None = None
     known_at: Column | None = None
@@ -43,8 +49,13 @@ class Dataset(Declared):
 
     @property
     def topic(self) -> str | None:
-        """The topic of a `log://` source, else None."""
-        return self.source.removeprefix("log://") if self.source.startswith("log://") else None
+        """The topic of a stream, else None."""
+        return self.source.rpartition("/")[2] if self.source.startswith(("log://", KAFKA)) else None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the source is a topic of the project's embedded log."""
+        return self.source.startswith("log://")
 
     @property
     def is_remote(self) -> bool:
@@ -60,6 +71,23 @@ class Dataset(Declared):
                 raise ValueError(f"two expectations are called {label!r}: give one a `name`")
         return expect
 
+    @field_validator("options")
+    @classmethod
+    def _names_secrets(cls, options: dict[str, str]) -> dict[str, str]:
+        for name, value in options.items():
+            if _SECRETS.search(name) and "${" not in value:
+                # no ValueError, whose message would show the value
+                raise SpecError(
+                    "a secret stands in the project file", field=f"options: {name}", fix="write ${NAME}, and put it into the environment"
+                )
+        return options
+
+    @model_validator(mode="after")
+    def _options_are_of_kafka(self) -> Self:
+        if self.options and not self.source.startswith(KAFKA):
+            raise ValueError(f"`options` are those of a kafka:// source, and this is {self.source!r}")
+        return self
+
     @field_validator("source")
     @classmethod
     def _known_scheme(cls, source: str) -> str:
@@ -70,8 +98,14 @@ class Dataset(Declared):
                     f"{rest!r} names no objects: write {scheme}://bucket/key or {scheme}://bucket/days/*.csv, without a password"
                 )
             return source
+        if scheme == "kafka" and separator:
+            if not _KAFKA.fullmatch(rest):
+                raise ValueError(f"{rest!r} is no topic: write kafka://host:port,host:port/topic; a password goes to `options:`")
+            return source
         if separator and scheme != "log":
-            raise ValueError(f"unknown scheme {scheme!r}: use a path inside the project, s3://bucket/key or log://topic")
+            raise ValueError(
+                f"unknown scheme {scheme!r}: use a path inside the project, s3://bucket/key, log://topic or kafka://host:port/topic"
+            )
         if separator and not re.fullmatch(r"[a-z][a-z0-9_.-]{0,62}", rest):
             raise ValueError(f"{rest!r} is no topic: use lower-case letters, digits, '.', '_' and '-'")
         return source

@@ -53,6 +53,10 @@ class Log:
         self.identity: str = topic["identity"]
         self._partitions = [_Partition(number, folder / f"{number:05d}") for number in range(topic["partitions"])]
 
+    def begin_offsets(self) -> dict[int, int]:
+        """Zeros: nothing is ever deleted."""
+        return {partition.number: 0 for partition in self._partitions}
+
     def end_offsets(self) -> dict[int, int]:
         """For each partition the offset of the next record."""
         with self._mutex:

@@ -30,6 +30,7 @@ from bedplate.flow.online import open_live
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.entry import load_function
 from bedplate.flow.steps.functions import on_demand_views
+from bedplate.flow.streams import stream_of
 from bedplate.serve.answers import AnswerLog
 from bedplate.serve.batching import Limits
 from bedplate.serve.gateway import OPEN_PATHS, EndpointInfo, app
@@ -85,7 +86,7 @@ def _follower(step: StepContext, store: OnlineStore, meta: Mapping[str, Any]) ->
     """Follows the streams among the store's datasets."""
     declared = {name: kept.dataset for name, kept in store.contents.datasets.items()}
     followed = {
-        name: Followed(dataset, step.log(dataset.topic), meta["epochs"][name]) for name, dataset in declared.items() if dataset.topic
+        name: Followed(dataset, stream_of(dataset, step.state), meta["epochs"][name]) for name, dataset in declared.items() if dataset.topic
     }
     clock = SystemClock()
     return Follower(store, lake_of(step), followed, clock, lambda error: _LOG.error("features: %r", error))

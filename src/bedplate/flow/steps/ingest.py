@@ -18,6 +18,7 @@ from bedplate.data.expectations import Checked, check, stopping
 from bedplate.data.ingest import Cut, ingest_file, ingest_stream
 from bedplate.flow.lakes import lake_of
 from bedplate.flow.steps.context import StepContext
+from bedplate.flow.streams import has_stream, stream_of
 
 _OBJECTS = {"fetched": Entry("bedplate.data.objects:fetched", "what lies in an object store")}
 _LOG = logging.getLogger(__name__)
@@ -31,9 +32,9 @@ def work(attempt: Attempt) -> int:
     if dataset.topic is not None:
         written = attempt.inputs.get(dataset.source)
         up_to = {int(partition): offset for partition, offset in written["meta"]["offsets"].items()} if written else None
-        if up_to is None and not (step.state / "log" / dataset.topic).is_dir():
+        if up_to is None and not has_stream(dataset, step.state):
             raise DataError("the stream does not exist", value=dataset.source, fix="append to it first")
-        stream = step.log(dataset.topic)
+        stream = stream_of(dataset, step.state)
         cut = ingest_stream(attempt.step, dataset, stream, dataset.topic, lake, step.progress("records"), up_to)
     else:
         source = step.root / dataset.source
