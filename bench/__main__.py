@@ -39,6 +39,7 @@ BENCHES = (
     "lake_readers",
     "trees",
     "kafka_delta",
+    "engines",
 )  # each other name is a module with `rows()`
 
 

@@ -17,6 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--save-kills", type=int, default=20, help="kills in the middle of saving a checkpoint (make soak: 500)")
     parser.addoption("--flips", type=int, default=30, help="bits flipped in checkpoints (make soak: 200)")
     parser.addoption("--edits", type=int, default=60, help="seeded edits of what a project keeps (make soak: 1000)")
+    parser.addoption("--schedules", type=int, default=20, help="seeded schedules of lost nodes (make soak: 1000)")
     parser.addoption("--crash-seed", type=int, default=20130101, help="seed of the crash sweep")
 
 

@@ -18,9 +18,9 @@ def test_a_version_and_a_run_s_checkpoint_have_the_same_kind_of_weights(whole: P
     assert version["source"] == "amount@1"
     assert sorted(version["files"]) == ["config.json", "model.safetensors"]
     assert json.loads((tmp_path / "version" / "config.json").read_text()) == {"model_type": "mlp"}
-    run = as_json(whole, "checkpoint", "export", "fit", str(tmp_path / "run"))
+    run = as_json(whole, "checkpoint", "export", "fit-1", str(tmp_path / "run"))
     name, _, step = run["source"].partition("@")
-    assert name.startswith("fit-")  # the newest, whatever ran before
+    assert name == "fit-1"
     named = bedplate(whole, "checkpoint", "export", run["source"], str(tmp_path / "named"))
     assert named.returncode == 0
     assert f"{name}@{step} is in {tmp_path / 'named'}: 1 file(s)" in named.stdout
@@ -32,7 +32,7 @@ def test_a_version_and_a_run_s_checkpoint_have_the_same_kind_of_weights(whole: P
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fit@999999", "its checkpoints are of the steps"),
+        ("fit-1@999999", "its checkpoints are of the steps"),
         ("produce", "no such checkpoint"),
         ("visits@1", "this version is no model"),
         ("amount@77", "no such version"),

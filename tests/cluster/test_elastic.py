@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bedplate.cluster.elastic import LEAST_HAD_S, PATIENCE_S, Claim, assign, gang, share
@@ -111,6 +111,7 @@ def test_nobody_waits_forever(tells: bool) -> None:
 
 
 @settings(deadline=None)
+@example([8, 9, 9, 9, 9, 9, 9, 9, 9], 0)
 @given(st.lists(st.integers(1, 12), max_size=10), st.integers(0, 3))
 def test_every_job_is_placed_whole_within_the_nodes(sizes: list[int], kept: int) -> None:
     capacity = dict.fromkeys(range(16), 8)
@@ -133,7 +134,7 @@ def test_a_node_that_is_gone_moves_its_jobs_only() -> None:
 
 def test_the_fullest_node_that_holds_it_is_taken() -> None:
     assert assign({"a": 2}, {}, {0: 8, 1: 2, 2: 3}) == {"a": {1: 2}}
-    assert assign({"a": 10}, {}, {0: 8, 1: 2, 2: 3}) == {"a": {0: 8, 2: 2}}
+    assert assign({"a": 10}, {}, {0: 8, 1: 2, 2: 3}) == {"a": {0: 8, 1: 2}}
 
 
 def test_more_than_there_is_is_refused() -> None:

@@ -30,12 +30,12 @@ def test_a_target_is_begun_once_and_goes_on_where_it_was(tmp_path: Path) -> None
     lake = Lake(tmp_path)
     first = target(lake, "A")
     assert (first.current, first.offset(0)) == (False, 0)
-    first.replace(lambda: rows(0, 2), 0, 2)
+    first.replace(lambda: rows(0, 2), {0: 2})
     first.append(lambda starts: rows(starts[0], 5), {0: 5})
     again = target(lake, "A")
     assert (again.current, again.offset(0), again.offset(1)) == (True, 5, 0)
     version = again.table.version
-    again.replace(lambda: rows(0, 2), 0, 2)
+    again.replace(lambda: rows(0, 2), {0: 2})
     again.append(lambda starts: rows(starts[0], 5), {0: 5})
     assert again.table.version == version, "nothing changed, so nothing was committed"
     assert offsets(lake) == [0, 1, 2, 3, 4]
@@ -44,8 +44,8 @@ def test_a_target_is_begun_once_and_goes_on_where_it_was(tmp_path: Path) -> None
 def test_overlapping_batches_are_cut_at_what_is_recorded(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     one, two = target(lake, "A"), target(lake, "A")
-    one.replace(lambda: rows(0, 0), 0, 0)
-    two.replace(lambda: rows(0, 0), 0, 0)
+    one.replace(lambda: rows(0, 0), {0: 0})
+    two.replace(lambda: rows(0, 0), {0: 0})
     one.append(lambda starts: rows(starts[0], 6), {0: 6})
     two.append(lambda starts: rows(starts[0], 9), {0: 9})
     one.append(lambda starts: rows(starts[0], 8), {0: 8})
@@ -55,27 +55,27 @@ def test_overlapping_batches_are_cut_at_what_is_recorded(tmp_path: Path) -> None
 def test_partitions_are_recorded_apart(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     one = target(lake, "A")
-    one.replace(lambda: rows(0, 1), 0, 1)
+    one.replace(lambda: rows(0, 1), {0: 1})
     one.append(lambda starts: rows(starts[1], 3), {1: 3})
     assert (one.offset(0), one.offset(1)) == (1, 3)
 
 
 def test_another_source_takes_the_table_and_the_first_one_begins_anew_when_it_returns(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
-    target(lake, "A").replace(lambda: rows(0, 3), 0, 3)
-    target(lake, "B").replace(lambda: rows(10, 12), 0, 2)
+    target(lake, "A").replace(lambda: rows(0, 3), {0: 3})
+    target(lake, "B").replace(lambda: rows(10, 12), {0: 2})
     assert offsets(lake) == [10, 11]
     returned = target(lake, "A")
     assert (returned.current, returned.offset(0)) == (False, 0), "what A had recorded was in another epoch"
-    returned.replace(lambda: rows(0, 1), 0, 1)
+    returned.replace(lambda: rows(0, 1), {0: 1})
     assert (returned.current, returned.offset(0), offsets(lake)) == (True, 1, [0])
 
 
 def test_a_writer_whose_table_was_taken_is_told(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     first = target(lake, "A")
-    first.replace(lambda: rows(0, 1), 0, 1)
-    target(lake, "B").replace(lambda: rows(0, 1), 0, 1)
+    first.replace(lambda: rows(0, 1), {0: 1})
+    target(lake, "B").replace(lambda: rows(0, 1), {0: 1})
     with pytest.raises(Busy, match="another process replaced the table"):
         first.append(lambda starts: rows(starts[0], 2), {0: 2})
     assert offsets(lake) == [0]

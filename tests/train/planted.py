@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -161,15 +162,19 @@ def trained_in_stages(
 
 def throttled(link_s, bucket):  # torch refuses a hook whose annotations are not its own types
     """All-reduce of a bucket over a link that takes `link_s` longer."""
+    import torch
     import torch.distributed as dist
 
-    reduced = dist.all_reduce(bucket.buffer().div_(dist.get_world_size()), async_op=True).get_future()
+    work = dist.all_reduce(bucket.buffer().div_(dist.get_world_size()), async_op=True)
+    arrived = torch.futures.Future()
 
-    def late(future: Any) -> Any:
+    def late() -> None:  # in a thread of its own: no link keeps the thread that computes gradients waiting
+        work.wait()
         time.sleep(link_s)
-        return future.value()[0]
+        arrived.set_result(bucket.buffer())
 
-    return reduced.then(late)
+    threading.Thread(target=late, name="link").start()
+    return arrived
 
 
 class Planter:

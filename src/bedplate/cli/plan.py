@@ -50,6 +50,7 @@ def plan(
     overrides: Annotated[list[str] | None, typer.Option("--set", help="a parameter, as NAME=VALUE")] = None,
     force: Annotated[list[str] | None, typer.Option("--force", help="a step to run though it is up to date")] = None,
     without: Annotated[list[str] | None, typer.Option(help="what a rule of `policies` costs: the same without it, as residency")] = None,
+    on: Annotated[str, typer.Option(help="the pool of pools.yaml in which jobs would run")] = "",
     project: ProjectFolder = Path(),
     as_json: AsJson = False,
     **asked: Any,
@@ -68,7 +69,7 @@ def plan(
         show(report.to_json(), report.text(), as_json)
         return
     with open_workspace(project, parse_pairs(overrides or [], "--set")) as workspace:
-        planned = make_plan(workspace, targets or [], force or [])
+        planned = make_plan(workspace, targets or [], force or [], on)
         values, text = planned.to_json(), planned.text()
         if is_ruled(workspace):
             offered, below = _offered(workspace, planned, without or [])

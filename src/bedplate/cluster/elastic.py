@@ -97,7 +97,8 @@ def share(claims: Sequence[Claim], devices: int) -> dict[str, int]:
 def assign(counts: Mapping[str, int], held: Mapping[str, Mapping[int, int]], capacity: Mapping[int, int]) -> dict[str, dict[int, int]]:
     """Which nodes: `{job: {node: devices}}` of nodes with `capacity` devices. Who keeps its number stays where it is.
 
-    The others go largest first: onto the fullest node that holds one whole, else onto the emptiest nodes, so that it is on few.
+    The others go largest first: onto the fullest node that holds one whole, else onto the emptiest nodes, so that it is on few, and the rest
+    of it again onto the fullest node that holds that.
     Raises ValueError when there are more counts than devices.
     """
     if sum(counts.values()) > sum(capacity.values()):
@@ -118,12 +119,12 @@ def assign(counts: Mapping[str, int], held: Mapping[str, Mapping[int, int]], cap
 
 
 def _spread(count: int, free: Mapping[int, int]) -> dict[int, int]:
-    whole = [node for node, devices in free.items() if devices >= count]
-    if whole:
-        return {min(whole, key=lambda node: (free[node], node)): count}
     at: dict[int, int] = {}
-    for node in sorted(free, key=lambda node: (-free[node], node)):
-        taken = min(free[node], count - sum(at.values()))
-        if taken:
-            at[node] = taken
+    while rest := count - sum(at.values()):
+        others = {node: devices for node, devices in free.items() if node not in at}
+        whole = [node for node, devices in others.items() if devices >= rest]
+        if whole:
+            return {**at, min(whole, key=lambda node: (others[node], node)): rest}
+        emptiest = min(others, key=lambda node: (-others[node], node))
+        at[emptiest] = others[emptiest]
     return at

@@ -10,19 +10,40 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bedplate.core.errors import Unavailable
-from bedplate.core.plan import Plan, PlannedStep
+from bedplate.core.errors import NotFound, Unavailable, nearest
+from bedplate.core.plan import Plan, PlannedStep, Step
 from bedplate.core.pool import Inventory, Placement, Pool
 from bedplate.core.spec import Resources
 
 GB = 10**9
+ELSEWHERE = frozenset({"ssh", "slurm", "kubernetes", "ray", "sky"})  # engines whose machines do not have what lies here
 _TPU = re.compile(r"(tpu.*|(tpu-?)?v[2-9](e|p|-lite|i)?(-\d+)?)", re.IGNORECASE)  # a type's name: v5e, v5p, tpu-v4
 ROUNDING = 1e-9  # cores are sums of fractions such as 0.1
 
 
-def place(plan: Plan, pools: Sequence[Pool]) -> Plan:
-    """The plan with a placement for each step that may run. Raises Unavailable when no pool can hold a step."""
-    return replace(plan, steps=tuple(step if step.verdict == "fresh" else _placed(step, pools) for step in plan.steps))
+def place(plan: Plan, pools: Sequence[Pool], on: str = "") -> Plan:
+    """The plan with a placement for each step that may run; steps that travel go to the pool `on`, where one is named.
+
+    Raises Unavailable when no pool can hold a step, and NotFound for a pool that is not declared.
+    """
+    if on and on not in {pool.name for pool in pools}:
+        raise NotFound("no such pool", value=on, fix=nearest(on, [pool.name for pool in pools]))
+    return replace(
+        plan, steps=tuple(step if step.verdict == "fresh" else _placed(step, _open(step.step, pools, on)) for step in plan.steps)
+    )
+
+
+def travels(step: Step) -> bool:
+    """Whether a step may run on another machine: a job that writes no stream. What makes or serves data stays where the data lies."""
+    outputs: Sequence[str] = step.spec.get("outputs") or ()
+    return step.kind in ("job", "train") and not any(name.startswith("log://") for name in outputs)
+
+
+def _open(step: Step, pools: Sequence[Pool], on: str) -> Sequence[Pool]:
+    """The pools that a step may go to."""
+    if travels(step):
+        return [pool for pool in pools if pool.name == on] if on else pools
+    return [pool for pool in pools if pool.engine not in ELSEWHERE]
 
 
 def fits(running: Sequence[Resources], wanted: Resources, pool: Pool) -> bool:

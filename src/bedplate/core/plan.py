@@ -14,7 +14,7 @@ from bedplate.core.clock import human_duration
 from bedplate.core.pool import Placement
 from bedplate.core.spec import Resources
 
-StepKind = Literal["job", "ingest", "feature", "training_set", "train", "model", "gate", "online", "endpoint"]
+StepKind = Literal["job", "ingest", "transform", "feature", "training_set", "train", "model", "gate", "online", "endpoint"]
 Verdict = Literal["run", "fresh", "waits"]
 
 
@@ -105,6 +105,7 @@ class Plan:
             [
                 *lines,
                 *(_training_line(planned) for planned in self.steps if planned.training),
+                *(_transform_line(planned) for planned in self.to_run if planned.step.kind == "transform"),
                 "",
                 total + (f"; about {human_duration(estimate)} by the last runs (an estimate)" if estimate else ""),
             ]
@@ -112,6 +113,11 @@ class Plan:
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(self.text())}</pre>"
+
+
+def _transform_line(planned: PlannedStep) -> str:
+    why = planned.step.spec["why_full"]
+    return f"{planned.step.name}: " + (f"full, as {why}" if why else "incremental: only rows that came since are read")
 
 
 def _training_line(planned: PlannedStep) -> str:

@@ -7,12 +7,13 @@ Does not know: what a machine really has (`hardware`), whether an engine exists,
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bedplate.core import source as yaml_source
 from bedplate.core.errors import SpecError, nearest
@@ -24,6 +25,7 @@ from bedplate.core.spec import Name
 HOURS_OF_YEAR = 8766  # 365.25 days
 GB = 10**9
 Engine = Literal["local", "sim", "ssh", "slurm", "kubernetes", "ray", "sky"]
+_PLAIN = {"hosts": re.compile(r"[A-Za-z0-9][\w.@:-]*"), "options": re.compile(r"--[a-z][\w-]*(=[^\s]+)?")}  # none is an option of ssh
 PLACE_OF = {"ssh": "hosts", "slurm": "partition", "kubernetes": "context", "ray": "address", "sky": "region"}
 
 
@@ -92,6 +94,11 @@ class DeclaredPool(DeclaredHome):
 
     `storage` names the store that lies beside it; `egress_gb` is what a GB costs that leaves the place; `watts` are of one machine at
     work, `pue` is the whole site's power over the machines'.
+
+    `python` is the interpreter there, `folder` where runs lie there (from the login folder on), `shared` says that the project's state
+    and folder have the same paths there; `ssh_config` is a file as ssh(1) reads with -F, `options` are further ones of sbatch(1).
+    `claim` is the persistent volume claim whose volume holds the project and its state, `mount` where it is mounted, there as here;
+    `queue` is Kueue's, `device` what the cluster calls an accelerator.
     """
 
     engine: Engine
@@ -113,6 +120,23 @@ class DeclaredPool(DeclaredHome):
     queue_s: float = Field(default=0.0, ge=0)
     fabric: str = ""
     image: str = ""
+    python: str = ""
+    folder: str = ".bedplate-pool"
+    shared: bool = False
+    ssh_config: str = ""
+    claim: str = ""
+    mount: str = ""
+    queue: str = ""
+    device: str = "nvidia.com/gpu"
+    options: tuple[str, ...] = ()
+
+    @field_validator("hosts", "options")
+    @classmethod
+    def _plain(cls, values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for value in values:
+            if not _PLAIN[str(info.field_name)].fullmatch(value):
+                raise ValueError(f"not one of `{info.field_name}`: {value!r}")
+        return values
 
     @field_validator("carbon")
     @classmethod

@@ -177,7 +177,7 @@ def _check_features(source: Source, spec: ProjectSpec) -> None:
     for name, feature in spec.stored(spec.features).items():
         path = ("features", name)
         _known(source, (*path, "from"), feature.from_, spec.datasets, "dataset")
-        if spec.datasets[feature.from_].known_at is None:
+        if spec.datasets[feature.from_].known_at is None and not spec.datasets[feature.from_].is_made:
             fix = f"add `known_at: COLUMN` to datasets.{feature.from_}: a feature may use a value only from the time it was known"
             raise source.error((*path, "from"), "the dataset does not say when its rows are known", value=feature.from_, fix=fix)
         for field, columns in (

@@ -65,6 +65,7 @@ class RunRecord:
     tags: Mapping[str, Any] = field(default_factory=dict)
     port: int | None = None
     answering: int = 0  # the token of the attempt that said it answers on `port`
+    rollout: Mapping[str, Any] | None = None  # the newest of its `rollout.…` events
 
     @property
     def status(self) -> str:
@@ -104,7 +105,7 @@ class RunRecord:
 
 @dataclass
 class LaunchRecord:
-    """One execution of a plan. `mode` is `run` or `up`; `spec` is the project as it was when somebody asked."""
+    """One execution of a plan. `mode` is `run` or `up`; `spec` is the project as it was when somebody asked; `on` is the pool for jobs."""
 
     id: str
     mode: str
@@ -115,6 +116,7 @@ class LaunchRecord:
     status: str = "open"
     message: str = ""
     finished_at_s: float | None = None
+    on: str = ""
 
 
 @dataclass
@@ -227,7 +229,7 @@ class Records:
         noun = event.kind.partition(".")[0]
         if noun == "launch":
             self._launch(event)
-        elif noun in ("run", "attempt", "checkpoint", "endpoint", "stop"):
+        elif noun in ("run", "attempt", "checkpoint", "endpoint", "stop", "rollout"):
             self._run(event)
         elif event.kind == "version.created":
             version = Version.from_json(event.payload["version"])
@@ -262,7 +264,8 @@ class Records:
         payload = event.payload
         if event.kind == "launch.requested":
             targets, force = tuple(payload["targets"]), tuple(payload["force"])
-            self.launches[event.subject] = LaunchRecord(event.subject, payload["mode"], targets, force, payload["spec"], event.at_s)
+            asked = LaunchRecord(event.subject, payload["mode"], targets, force, payload["spec"], event.at_s, on=payload.get("on", ""))
+            self.launches[event.subject] = asked
         elif event.subject in self.launches:  # else the request's payload was erased
             launch = self.launches[event.subject]
             launch.status, launch.message, launch.finished_at_s = payload["status"], payload.get("message", ""), event.at_s
@@ -296,6 +299,8 @@ class Records:
                     (attempt.restarts if event.kind == "attempt.restarted" else attempt.notices).append(payload)
         elif event.kind == "endpoint.ready" and record.state.live and payload["token"] == record.state.token:
             record.port, record.answering = payload["port"], payload["token"]
+        elif event.kind.startswith("rollout."):
+            record.rollout = payload
         elif event.kind == "run.finished":
             record.ended_at_s = event.at_s
             record.outputs = tuple(payload.get("outputs", ()))

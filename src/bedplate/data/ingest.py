@@ -161,9 +161,9 @@ class _TablePair:
         with self._lake.held(self._name):
             self.open(infer)
             self._rows = self._made(self._name, self.shape.arrow)
-            self._rows.replace(self.shape.arrow.empty_table, 0, 0)
+            self._rows.replace(self.shape.arrow.empty_table, {0: 0})
             if self._bad is not None:
-                self._bad.replace(QUARANTINE.empty_table, 0, 0)
+                self._bad.replace(QUARANTINE.empty_table, {0: 0})
 
     def add(self, good: pa.Table, bad: pa.Table, ends: Mapping[int, int]) -> None:
         """Add the rows that lie before the offsets `ends` of their partitions and are not there yet."""
@@ -171,7 +171,7 @@ class _TablePair:
         if bad.num_rows:
             if self._bad is None:
                 self._bad = self._made(self._name + _SUFFIX, QUARANTINE)
-                self._bad.replace(QUARANTINE.empty_table, 0, 0)
+                self._bad.replace(QUARANTINE.empty_table, {0: 0})
             self._bad.append(lambda starts: bad.filter(_from(starts)), ends)
         self._rows.append(lambda starts: good.filter(_from(starts)), ends)
 
@@ -179,9 +179,9 @@ class _TablePair:
         """Put these rows in the place of all that the tables hold. The caller holds the table's lock."""
         if bad.num_rows or self._bad is not None:
             self._bad = self._made(self._name + _SUFFIX, QUARANTINE)
-            self._bad.replace(lambda: bad, 0, end)
+            self._bad.replace(lambda: bad, {0: end})
         self._rows = self._made(self._name, self.shape.arrow)
-        self._rows.replace(good, 0, end)
+        self._rows.replace(good, {0: end})
 
     def end(self, partitions: Sequence[int], ignored: Mapping[str, int]) -> Cut:
         """Merge small files where there are many, and say what the tables hold."""

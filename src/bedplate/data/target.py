@@ -47,9 +47,12 @@ class Target:
         """The offset of the next record to read, as of the handle's version; 0 when the table holds another source."""
         return self.table.recorded(self._mark(self._epoch, partition)) or 0
 
-    def replace(self, rows: Callable[[], pa.Table | pa.RecordBatchReader], partition: int, end: int) -> None:
-        """Begin a new epoch with these rows, read up to `end`, in one commit; nothing when the table holds the source already."""
-        self.table.write(lambda: None if self.current else self._beginning(rows(), partition, end))
+    def replace(self, rows: Callable[[], pa.Table | pa.RecordBatchReader], ends: Mapping[int, int]) -> None:
+        """Begin a new epoch with these rows, read up to the offsets `ends` of their partitions, in one commit.
+
+        Nothing when the table holds the source already.
+        """
+        self.table.write(lambda: None if self.current else self._beginning(rows(), ends))
         self._joined = self._epoch
 
     def append(self, rows_from: Callable[[Mapping[int, int]], pa.Table], ends: Mapping[int, int]) -> None:
@@ -75,10 +78,10 @@ class Target:
     def _mark(self, epoch: int, partition: int) -> str:
         return f"{epoch}:{self._source}:{self._topic}:{partition}"
 
-    def _beginning(self, rows: pa.Table | pa.RecordBatchReader, partition: int, end: int) -> Write:
+    def _beginning(self, rows: pa.Table | pa.RecordBatchReader, ends: Mapping[int, int]) -> Write:
         epoch = self._epoch + 1
-        marks = {_EPOCH: epoch, f"{epoch}:{self._source}": 1, self._mark(epoch, partition): end}
-        return Write(rows, marks, {partition: end}, replace=True)
+        marks = {_EPOCH: epoch, f"{epoch}:{self._source}": 1, **{self._mark(epoch, partition): end for partition, end in ends.items()}}
+        return Write(rows, marks, ends, replace=True)
 
     def _addition(self, rows_from: Callable[[Mapping[int, int]], pa.Table], ends: Mapping[int, int]) -> Write | None:
         if not self.current or self._joined not in (None, self._epoch):

@@ -118,7 +118,7 @@ def _rates(workspace: Workspace, steps: Iterable[Step]) -> Iterable[tuple[str, R
 def _held(workspace: Workspace, steps: Iterable[Step]) -> Iterable[tuple[str, tuple[Made, str]]]:
     records = workspace.records
     for step in steps:
-        rolled = records.held(step.name) if step.kind == "ingest" else None
+        rolled = records.held(step.name) if step.kind in ("ingest", "transform") else None
         if rolled is not None:
             version = records.version(f"{step.name}@{rolled['version']}")
             made = Made(records.run(version.run), {step.name: version}, is_present(workspace, version))
@@ -159,8 +159,9 @@ def location_of(workspace: Workspace, version: Version) -> Path:
 
 
 def serving(workspace: Workspace, endpoint: str) -> list[RunRecord]:
-    """The live, ready runs of an endpoint on this machine, newest last."""
-    return [run for run in workspace.records.of_step(endpoint) if run.status == "ready" and run_is_alive(run)]
+    """The live, ready runs of an endpoint on this machine, newest last; one whose version was taken back does not count."""
+    ready = [run for run in workspace.records.of_step(endpoint) if run.status == "ready" and run_is_alive(run)]
+    return [run for run in ready if run.rollout is None or run.rollout["outcome"] != "back"]
 
 
 def run_is_alive(run: RunRecord) -> bool:

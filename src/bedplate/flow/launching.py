@@ -33,6 +33,8 @@ from bedplate.flow.workspace import Workspace
 from bedplate.models.declared_rules import to_compare
 
 ENVIRONMENTS = "environments"
+GB = 10**9
+SCHEDULED = frozenset({"slurm", "kubernetes"})  # engines that say themselves which devices a process sees
 
 
 def run_created(workspace: Workspace, launch: str, planned: PlannedStep, outputs: Mapping[str, Made], facts: Facts) -> Draft:
@@ -61,7 +63,7 @@ def run_created(workspace: Workspace, launch: str, planned: PlannedStep, outputs
         "inputs": {name: version.ref for name, version in inputs.items()},
         "code": snapshot(workspace.project.root, workspace.code_store, code) if code else None,
         "environment": environment(workspace.state / "environment.json"),
-        "hardware": _hardware(facts),
+        "hardware": _hardware(facts, planned.placement.pool),
         "placement": planned.placement.to_json(),
         "resources": step.resources.model_dump(mode="json"),
         "params": dict(job.params) if job else {},
@@ -187,8 +189,9 @@ def _has_distributions(folder: Path) -> bool:
     return folder.is_dir() and any(each.suffix in (".dist-info", ".egg-info") for each in folder.iterdir())
 
 
-def _hardware(facts: Facts) -> dict[str, Any]:
-    machine = facts.pools[0].machines[0]
+def _hardware(facts: Facts, place: str) -> dict[str, Any]:
+    """This machine as it was found, or one of the pool `place` as it is declared."""
+    machine = next(pool for pool in facts.pools if pool.name == place).machines[0]
     devices = [device.model for device in machine.accelerators]
     return {
         "host": machine.host,
@@ -203,6 +206,10 @@ def _visible(devices: tuple[int, ...]) -> dict[str, str]:
     """What makes a command see the devices that the plan gave it, as the driver counts them. Our own workers choose theirs by index."""
     listed = ",".join(map(str, devices))
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": listed} if devices else {}
+
+
+def _asks(resources: Mapping[str, Any], workers: int) -> dict[str, float]:
+    return {"cpus": resources["cpus"] * workers, "memory_bytes": resources["memory_gb"] * GB * workers}
 
 
 def make_attempt(workspace: Workspace, run: RunRecord, token: int, checkpoint: Mapping[str, Any] | None) -> Attempt:
@@ -232,9 +239,10 @@ def make_attempt(workspace: Workspace, run: RunRecord, token: int, checkpoint: M
         processes=world_size if command else 1,
         world_size=world_size,
         accelerators=devices,
-        environment=_visible(devices) if command else {},
+        environment=_visible(devices) if command and made["placement"]["engine"] not in SCHEDULED else {},
         checkpoint=checkpoint,
         max_time_s=made["spec"].get("max_time_s"),
         restart=run.kind == "endpoint",
         excluded=run.state.excluded,
+        asks=_asks(made["resources"], world_size),
     )

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from bedplate.cluster.place import fits
+from bedplate.cluster.place import ELSEWHERE, fits
 from bedplate.core.atomic import write_json
 from bedplate.core.attempt import ATTEMPT_FILE, Identity, boot_id, is_alive, own_identity
 from bedplate.core.errors import BedplateError, Busy, Fenced, Outrun
@@ -31,7 +31,7 @@ from bedplate.flow.accept import Findings, finished, storable
 from bedplate.flow.facts import Facts, Made, gather
 from bedplate.flow.launching import make_attempt, run_created, waivers
 from bedplate.flow.planner import plan_steps, steps_for
-from bedplate.flow.tables import LAUNCHERS, POLICY, SERIES, SIGNING
+from bedplate.flow.tables import LAUNCHERS, POLICY, ROLLOUTS, SERIES, SIGNING
 from bedplate.flow.workspace import Workspace
 
 LEASE = "loop"
@@ -107,9 +107,14 @@ class Loop:
         self.workspace.ledger.append([replace(draft, payload=storable(draft.payload)) for draft in drafts], self.lease, after)
         self.workspace.refresh()
 
-    def _launcher(self, name: str) -> Launcher:
+    def _launcher(self, run: RunRecord) -> Launcher:
+        placed = run.made["placement"]
+        engine = run.attempts[-1].engine if run.attempts else placed["engine"]
+        name = f"{engine}:{placed['pool']}" if engine in ELSEWHERE else engine
         if name not in self.launchers:
-            self.launchers[name] = load(LAUNCHERS, name, "engine")()
+            own = engine not in ELSEWHERE
+            made = load(LAUNCHERS, engine, "engine")() if own else load(POLICY, "launcher", "pass")(self.workspace, placed["pool"])
+            self.launchers[name] = made
         return self.launchers[name]
 
     # -- one run ------------------------------------------------------------------------------------------------------------------
@@ -131,7 +136,7 @@ class Loop:
             self._end(run, watched, ended)
         elif run.state.stopping not in ("no", watched.told):
             watched.told = run.state.stopping
-            self._launcher(run.attempts[-1].engine).cancel(run.attempts[-1].handle, "cancel" if watched.told == "cancel" else "stop")
+            self._launcher(run).cancel(run.attempts[-1].handle, "cancel" if watched.told == "cancel" else "stop")
 
     def _pending(self, run: RunRecord) -> Command | None:
         """What a run that is not live needs. One that is to stop is adopted first if a killed loop may have started it unrecorded."""
@@ -145,7 +150,7 @@ class Loop:
         if not (attempt.path / ATTEMPT_FILE).exists():
             write_json(attempt.path / ATTEMPT_FILE, attempt.to_json())
         engine = run.made["placement"]["engine"]
-        handle = self._launcher(engine).submit(attempt)
+        handle = self._launcher(run).submit(attempt)
         folder = str(attempt.path.relative_to(self.workspace.state))
         payload = {"token": command.token, "engine": engine, "folder": folder, "handle": handle}
         self._append(Draft("attempt.started", run.id, payload, key=f"{run.id}/{command.token}/started"))
@@ -169,6 +174,8 @@ class Loop:
             elif entry.kind == "ready":
                 drafts.append(Draft("endpoint.ready", run.id, {**entry.body, "token": watched.token}, key))
                 watched.ready = True
+            elif entry.kind == "rollout":
+                drafts.append(load(ROLLOUTS, "event", "event")(self.workspace, run, {**entry.body, "token": watched.token}, key))
             elif entry.kind == "process" and run.kind == "endpoint" and not watched.ready:
                 watched.deaths += 1
             elif entry.kind == "ended":
@@ -178,7 +185,7 @@ class Loop:
         if drafts:
             self._append(*drafts)
         if ended is None and watched.deaths >= STARTS_BEFORE_READY:
-            self._launcher(run.attempts[-1].engine).cancel(run.attempts[-1].handle, "cancel")
+            self._launcher(run).cancel(run.attempts[-1].handle, "cancel")
             message = watched.findings.failure.get(
                 "message", f"it ended {watched.deaths} times before it answered; see `bedplate logs {run.id}`"
             )
@@ -201,7 +208,7 @@ class Loop:
                 series.append(run.id, watched.token, writer, values)
 
     def _poll(self, run: RunRecord, watched: Watched) -> dict[str, Any] | None:
-        if self._launcher(run.attempts[-1].engine).poll(run.attempts[-1].handle) != "gone":
+        if self._launcher(run).poll(run.attempts[-1].handle) != "gone":
             return None
         ended = self._ingest(run, watched, watched.reader.read())  # what it wrote before it went
         return ended or {"token": watched.token, "status": "failed", **_gone(run.attempts[-1].handle)}
@@ -236,7 +243,7 @@ class Loop:
             workspace = self.workspace.with_spec(launch.spec)
             steps = steps_for(workspace.project.spec, launch.targets)
             facts = self._facts(workspace, launch, steps)
-            plan = plan_steps(workspace.project.name, launch.targets, steps, facts, launch.force)
+            plan = plan_steps(workspace.project.name, launch.targets, steps, facts, launch.force, launch.on)
             self.plans[launch.id] = (seq, plan)
             self._push(workspace, launch, plan, facts)
         except (Busy, Fenced):
@@ -283,7 +290,8 @@ class Loop:
             for planned in plan.steps
             if planned.verdict == "fresh" and planned.step.kind != "endpoint"
         }
-        running = [_resources(run) for run in self.workspace.records.live() if run.status != "ready"]
+        pools = {pool.name: pool for pool in facts.pools}
+        running = {name: self._running(name, name == facts.pools[0].name) for name in pools}
         for planned in plan.steps:
             if planned.verdict != "run" or (planned.step.name, planned.fingerprint) in facts.active:
                 continue
@@ -291,22 +299,34 @@ class Loop:
                 return
             if facts.ruled:
                 load(POLICY, "admit", "pass")(workspace, planned, plan, facts.pools[0].machines[0])
-            if fits(running, planned.step.resources, facts.pools[0]):
+            assert planned.placement is not None
+            beside = running[planned.placement.pool]
+            if fits(beside, planned.step.resources, pools[planned.placement.pool]):
                 seq = self.workspace.records.seq
                 created = run_created(workspace, launch.id, planned, made, facts)
                 self._append(*waivers(workspace, planned.step, created), created, after=seq)
-                running.append(planned.step.resources)
+                beside.append(planned.step.resources)
+
+    def _running(self, pool: str, here: bool) -> list[Resources]:
+        """What runs now in a pool, this machine by any name; endpoints that answer wait most of the time, and do not count."""
+        live = [(run, run.made["placement"]) for run in self.workspace.records.live() if run.status != "ready"]
+        return [_resources(run) for run, at in live if at["pool"] == pool or (here and at["engine"] not in ELSEWHERE)]
 
     def _retire(self, plan: Plan) -> bool:
-        """Stop replicas that a newer one has replaced; whether any still lives."""
-        old = []
+        """Stop replicas that a newer one has replaced; whether any still lives. While it takes over by steps they stay."""
+        old, rolling = [], False
         for planned in plan.steps:
             if planned.step.kind == "endpoint":
-                old += [run for run in self.workspace.records.of_step(planned.step.name) if not run.ended and run.id != planned.made_by]
+                others = [run for run in self.workspace.records.of_step(planned.step.name) if not run.ended and run.id != planned.made_by]
+                newest = self.workspace.records.runs.get(planned.made_by or "")
+                if newest is not None and newest.rollout is not None and newest.rollout["outcome"] == "open":
+                    rolling = rolling or bool(others)
+                else:
+                    old += others
         drafts = [Draft("stop.requested", run.id, {"how": "stop", "why": "replaced"}) for run in old if run.state.stopping == "no"]
         if drafts:
             self._append(*drafts)
-        return bool(old)
+        return rolling or bool(old)
 
     def _finish_launch(self, launch: LaunchRecord, status: str, message: str) -> None:
         self._append(Draft("launch.finished", launch.id, {"status": status, "message": message}, key=f"{launch.id}/finished"))

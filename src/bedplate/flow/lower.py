@@ -14,13 +14,16 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from bedplate.core.errors import NotFound, SpecError, nearest
+from bedplate.core.loading import load
 from bedplate.core.plan import Step
 from bedplate.core.spec import Dataset, Endpoint, Feature, ImageInputs, Imported, Inputs, Job, ProjectSpec, TextInputs
+from bedplate.flow.tables import QUERIES
 from bedplate.models.declared_rules import to_measure
 
 FORMATS: Mapping[str, int] = {  # raised when the meaning of a step's output changes, so that old outputs are made anew
     "job": 1,
     "ingest": 1,
+    "transform": 1,
     "feature": 2,  # views hold events in order, for what is no difference of sums
     "training_set": 1,
     "train": 1,
@@ -38,7 +41,8 @@ def lower(spec: ProjectSpec) -> tuple[Step, ...]:
     steps = [
         *(_model(name, model) for name, model in spec.imported.items()),
         *(_job(name, job) for name, job in spec.jobs.items() if job.inputs is None),
-        *(_ingest(name, dataset, writers) for name, dataset in spec.datasets.items()),
+        *(_ingest(name, dataset, writers) for name, dataset in spec.datasets.items() if not dataset.is_made),
+        *(_transform(name, dataset, spec) for name, dataset in spec.datasets.items() if dataset.is_made),
         *(_feature(name, feature, spec) for name, feature in spec.stored(spec.features).items()),
     ]
     for name, job in spec.jobs.items():
@@ -56,7 +60,8 @@ def _ordered(steps: Iterable[Step]) -> tuple[Step, ...]:
     while left:
         ready = next((step for step in left.values() if not any(need in left for need in step.needs)), None)
         if ready is None:
-            raise SpecError("jobs start from one another's models", value=", ".join(left), fix="take one `base` away")
+            fix = "take one `base`, or one dataset of a query, away"
+            raise SpecError("jobs or datasets start from one another", value=", ".join(left), fix=fix)
         placed[ready.name] = left.pop(ready.name)
     return tuple(placed.values())
 
@@ -81,7 +86,9 @@ def _step_spec(kind: str, **values: Any) -> dict[str, Any]:
 
 
 def _dataset(dataset: Dataset) -> dict[str, Any]:
-    return dataset.model_dump(mode="json", exclude={"subject", "license", "residency", "expect", "retention"})
+    told = {"subject", "license", "residency", "expect", "retention", "options"}
+    values = dataset.model_dump(mode="json", exclude=told)
+    return {name: value for name, value in values.items() if value or name not in ("source", "sql", "python", "reads")}
 
 
 def _entry_files(job: Job) -> tuple[str, ...]:
@@ -121,12 +128,36 @@ def _ingest(name: str, dataset: Dataset, writers: Mapping[str, str]) -> Step:
     stored = {field: value for field, value in _dataset(dataset).items() if field in STORED}
     if dataset.options:
         stored["options"] = dict(dataset.options)
-    if dataset.expect:  # a version is accepted under them; of freshness and samples these say which column counts
-        told = {"expect", "event_time", "known_at", "subject"}
-        stored |= dataset.model_dump(mode="json", include=told, exclude_defaults=True)
+    stored |= _expected(dataset)
     needs, sources = ((writer,), ()) if writer else ((), (dataset.source,))
     reads = (dataset.source,) if writer else ()
     return Step(name, "ingest", needs, _step_spec("ingest", dataset=stored), sources=sources, reads=reads)
+
+
+def _expected(dataset: Dataset) -> dict[str, Any]:
+    """What a version is accepted under; of freshness and samples these say which column counts."""
+    told = {"expect", "event_time", "known_at", "subject"}
+    return dataset.model_dump(mode="json", include=told, exclude_defaults=True) if dataset.expect else {}
+
+
+def _transform(name: str, dataset: Dataset, spec: ProjectSpec) -> Step:
+    field = f"datasets.{name}.{'sql' if dataset.sql else 'reads'}"
+    why_full = "a function may read any row"
+    reads = dataset.reads
+    if dataset.sql is not None:
+        query = load(QUERIES, "parsed", "pass")(dataset.sql, field)
+        reads, why_full = query.tables, query.why_full
+    for each in reads:
+        if each not in spec.datasets or each == name:
+            known = [other for other in spec.datasets if other != name]
+            raise SpecError("it reads a dataset that is not declared", field=field, value=each, fix=nearest(each, known))
+    if not reads:
+        raise SpecError("it reads no dataset", field=field, value=dataset.sql, fix="select from a dataset")
+    stored = {key: value for key, value in _dataset(dataset).items() if key in ("sql", "python", "reads", "key", "columns")}
+    parts = {each: _dataset(spec.datasets[each]) for each in reads}
+    values = _step_spec("transform", dataset=stored | _expected(dataset), parts=parts, why_full=why_full)
+    entries = (dataset.python.partition(":")[0],) if dataset.python else ()
+    return Step(name, "transform", tuple(reads), values, entries)
 
 
 def _feature(name: str, feature: Feature, spec: ProjectSpec) -> Step:
@@ -243,7 +274,8 @@ def _endpoint(name: str, spec: ProjectSpec) -> Step:
 def _limits(endpoint: Endpoint) -> dict[str, Any]:
     """How much an endpoint answers at once and how long it takes; nothing where all is as it is by default."""
     values = endpoint.model_dump(mode="json", include={"batching", "deadline", "queue", "keys"}, exclude_defaults=True)
-    return {"limits": values} if values else {}
+    scaling = endpoint.model_dump(mode="json", by_alias=True, include={"replicas", "scale", "rollout"}, exclude_none=True)
+    return {**({"limits": values} if values else {}), **({"scaling": scaling} if scaling else {})}
 
 
 def _view_key(feature: Feature, spec: ProjectSpec) -> dict[str, Any]:

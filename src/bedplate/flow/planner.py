@@ -29,17 +29,17 @@ def steps_for(spec: ProjectSpec, targets: Sequence[str]) -> tuple[Step, ...]:
     return select(lower(spec), targets)
 
 
-def plan_steps(project: str, targets: Sequence[str], steps: Sequence[Step], facts: Facts, force: Sequence[str] = ()) -> Plan:
-    """The plan of these steps under these facts. Pure."""
-    placed = place(Plan(project, tuple(targets), judge(steps, facts, force)), facts.pools)
+def plan_steps(project: str, targets: Sequence[str], steps: Sequence[Step], facts: Facts, force: Sequence[str] = (), on: str = "") -> Plan:
+    """The plan of these steps under these facts, jobs in the pool `on` if one is named. Pure."""
+    placed = place(Plan(project, tuple(targets), judge(steps, facts, force)), facts.pools, on)
     return replace(placed, steps=explained(placed.steps, facts.rates))
 
 
-def plan(workspace: Workspace, targets: Sequence[str] = (), force: Sequence[str] = ()) -> Plan:
+def plan(workspace: Workspace, targets: Sequence[str] = (), force: Sequence[str] = (), on: str = "") -> Plan:
     """What would run, where and why, for `targets` (none: everything declared). Starts nothing and changes nothing."""
     steps = steps_for(workspace.project.spec, targets)
     facts = gather(workspace, steps)
-    planned = plan_steps(workspace.project.name, targets, steps, facts, force)
+    planned = plan_steps(workspace.project.name, targets, steps, facts, force, on)
     jobs = workspace.project.spec.jobs
     if not any(step.name in jobs and jobs[step.name].mesh_is_planned for step in steps):
         return planned

@@ -12,13 +12,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bedplate.cluster.offers import Decision, choose, price, shifted
+from bedplate.cluster.place import ELSEWHERE
 from bedplate.core.clock import duration_s
+from bedplate.core.errors import NotFound, Unavailable, nearest
+from bedplate.core.loading import load
 from bedplate.core.money import micros
 from bedplate.core.plan import PlannedStep, Step
 from bedplate.core.pool import Accelerator, Asked, Home, Inventory, Offer, Pool
 from bedplate.core.pools_file import GB, Capacity, DeclaredPool, Engine, PoolsFile, carbon_of, offers_of, read_pools
 from bedplate.core.project import find_pools
+from bedplate.core.protocols import Launcher
 from bedplate.core.spec import Policies, ProjectSpec
+from bedplate.flow.tables import LAUNCHERS
 from bedplate.flow.workspace import Workspace
 from bedplate.policy.residency import travel
 from bedplate.policy.rules import judge
@@ -53,6 +58,29 @@ def pools_of(workspace: Workspace, machine: Inventory) -> tuple[Pool, ...]:
     market = market_of(workspace)
     others = [(name, pool) for name, pool in market.file.pools.items() if pool.engine != LOCAL]
     return (Pool(market.here, LOCAL, (machine,)), *(Pool(name, pool.engine, _machines(name, pool)) for name, pool in others))
+
+
+def launcher_of(workspace: Workspace, name: str) -> Launcher:
+    """The launcher of a pool that `pools.yaml` declares. Raises NotFound for one that it does not, or not any more."""
+    market = market_of(workspace)
+    pool = market.file.pools.get(name)
+    if pool is None:
+        raise NotFound("a run is in a pool that pools.yaml does not declare", value=name, fix="declare it again, until the run has ended")
+    launcher: Launcher = load(LAUNCHERS, pool.engine, "engine")(pool, market.folder)
+    return launcher
+
+
+def check_pool(workspace: Workspace, name: str) -> None:
+    """Raises NotFound for a pool that is not declared, and Unavailable for one that nothing here can launch in."""
+    market = market_of(workspace)
+    names = [market.here, *market.file.pools]
+    if name not in names:
+        raise NotFound("no such pool", value=name, fix=nearest(name, names))
+    engine = market.file.pools[name].engine if name != market.here else LOCAL
+    if engine not in LAUNCHERS:
+        raise Unavailable(f"the engine {engine} is not there yet", value=name, fix=f"engines here: {', '.join(sorted(LAUNCHERS))}")
+    if engine in ELSEWHERE:
+        launcher_of(workspace, name)
 
 
 def _machines(name: str, pool: DeclaredPool) -> tuple[Inventory, ...]:

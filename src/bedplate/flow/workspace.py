@@ -81,18 +81,23 @@ def open_workspace(folder: Path, overrides: Mapping[str, str] | None = None, clo
     return Workspace(project, ledger, settings, ticking, open_records(ledger))
 
 
-def request_launch(workspace: Workspace, mode: str, targets: tuple[str, ...], force: tuple[str, ...] = (), why: str = "") -> str:
-    """Record that somebody wants `targets` (none: everything) run or brought up; returns the launch's id."""
-    wanted = launch_wanted(workspace, mode, targets, force, why)
+def request_launch(
+    workspace: Workspace, mode: str, targets: tuple[str, ...], force: tuple[str, ...] = (), why: str = "", on: str = ""
+) -> str:
+    """Record that somebody wants `targets` (none: everything) run or brought up, jobs in the pool `on`; returns the launch's id."""
+    wanted = launch_wanted(workspace, mode, targets, force, why, on)
     workspace.ledger.append([wanted])
     workspace.refresh()
     return wanted.subject
 
 
-def launch_wanted(workspace: Workspace, mode: str, targets: tuple[str, ...], force: tuple[str, ...] = (), why: str = "") -> Draft:
+def launch_wanted(
+    workspace: Workspace, mode: str, targets: tuple[str, ...], force: tuple[str, ...] = (), why: str = "", on: str = ""
+) -> Draft:
     """The event that asks for a launch, which is its subject."""
     spec = workspace.project.spec.model_dump(mode="json", by_alias=True)
-    payload = {"mode": mode, "targets": list(targets), "force": list(force), "spec": spec, "by": getpass.getuser(), "why": why}
+    placed = {"on": on} if on else {}
+    payload = {"mode": mode, "targets": list(targets), "force": list(force), "spec": spec, "by": getpass.getuser(), "why": why, **placed}
     return Draft("launch.requested", f"{mode}-{os.urandom(4).hex()}", payload)
 
 

@@ -86,13 +86,19 @@ class Listener(uvicorn.Server):
         self._on_ready = on_ready
         self._on_stop = on_stop
 
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """What is listened on."""
+        return [self._sock]
+
     def serve_until_stopped(self) -> None:
         """Serve; returns after the socket is closed and `on_stop` returned."""
         try:
             with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:  # uvloop, where it can be installed
-                runner.run(self.serve([self._sock]))
+                runner.run(self.serve(self.sockets))
         finally:
-            self._sock.close()
+            for sock in self.sockets:
+                sock.close()
             self._on_stop()
 
     def stop(self) -> None:

@@ -16,7 +16,7 @@ from bedplate.core.errors import CheckpointError
 from bedplate.flow.answers import find_answer
 from bedplate.flow.opened import OpenProject
 from bedplate.flow.steps.context import StepContext
-from bedplate.flow.steps.endpoint import _bind, _limits, work
+from bedplate.flow.steps.endpoint import work
 from bedplate.serve.batching import Limits
 from flow.steps import tables
 from flow.world import attempt

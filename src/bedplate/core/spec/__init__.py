@@ -14,6 +14,7 @@ from bedplate.core.spec.model import MODEL_KINDS, AnyModel, Imported, Model, Pro
 from bedplate.core.spec.policy import RULES, Policies, Residence, Rule
 from bedplate.core.spec.resources import SPLIT_BACKWARD, Architecture, AxisSize, MeshAxes, Resources, Schedule
 from bedplate.core.spec.retention import Retention
+from bedplate.core.spec.scaling import RollbackWhen, Rollout, Scale, ScaleTarget, Warm
 from bedplate.core.spec.watch import Trigger
 from bedplate.core.spec.whole import ProjectSpec
 
@@ -58,10 +59,15 @@ __all__ = [
     "Residence",
     "Resources",
     "Retention",
+    "RollbackWhen",
+    "Rollout",
     "RowCount",
     "Rule",
+    "Scale",
+    "ScaleTarget",
     "Schedule",
     "Split",
     "TextInputs",
     "Trigger",
+    "Warm",
 ]

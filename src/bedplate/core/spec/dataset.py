@@ -11,7 +11,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from bedplate.core.errors import SpecError
-from bedplate.core.spec.base import Column, Declared
+from bedplate.core.spec.base import Column, Declared, Entry, Name
 from bedplate.core.spec.expectation import Expectation
 from bedplate.core.spec.retention import Retention
 
@@ -31,9 +31,13 @@ class Dataset(Declared):
     trusted` the time of arrival here is ignored: a replay of the past is taken at its word. `subject` names the column that says which
     person a row is about; `license` and `residency` are what a data sheet says. These three change no step. `expect` is what must hold
     before a version is accepted. `retention` is how long versions are kept; it changes no step either.
+    In place of a source, `sql` is a query over other datasets, and `python` (`file.py:name`) a function of those that `reads` names.
     """
 
-    source: str = Field(min_length=1)
+    source: str = Field(default="")
+    sql: str | None = Field(default=None, min_length=1)
+    python: Entry | None = None
+    reads: tuple[Name, ...] = ()
     options: dict[str, str] = Field(default_factory=dict)
     key: tuple[Column, ...] = ()
     event_time: Column | None = None
@@ -46,6 +50,11 @@ class Dataset(Declared):
     license: str | None = Field(default=None, min_length=1)
     residency: str | None = Field(default=None, min_length=1)
     retention: Retention | None = None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether its rows are made of other datasets."""
+        return self.sql is not None or self.python is not None
 
     @property
     def topic(self) -> str | None:
@@ -81,6 +90,18 @@ class Dataset(Declared):
                     "a secret stands in the project file", field=f"options: {name}", fix="write ${NAME}, and put it into the environment"
                 )
         return options
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Self:
+        given = [name for name in ("source", "sql", "python") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of source, sql, python, not {' and '.join(given) or 'none'}")
+        if bool(self.reads) != (self.python is not None):
+            raise ValueError("`reads` names the datasets that a `python` function is given; a query names them itself")
+        apart = [each.label for each in self.expect if each.otherwise == "quarantine"]
+        if self.is_made and apart:
+            raise ValueError(f"rows that are made are not set apart ({apart[0]}): filter them, or use `otherwise: warn` or `stop`")
+        return self
 
     @model_validator(mode="after")
     def _options_are_of_kafka(self) -> Self:

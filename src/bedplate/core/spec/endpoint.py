@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from bedplate.core.clock import duration_s
-from bedplate.core.errors import SpecError
-from bedplate.core.spec.base import Declared
+from bedplate.core.spec.base import Declared, checked_duration
+from bedplate.core.spec.scaling import MAX_REPLICAS, Rollout, Scale
 
 
 class Batching(Declared):
@@ -37,7 +37,8 @@ class Endpoint(Declared):
 
     `store` is where its features lie: `sqlite://` (a file of each replica), `redis://...` or `postgres://...`. A password is named, as
     `${NAME}` of the environment, and never written. At most `queue` rows wait; a request that takes longer than `deadline` gets an error.
-    With `keys: required` a request needs one that `bedplate keys add` made.
+    With `keys: required` a request needs one that `bedplate keys add` made. With `replicas` or `scale` there are several of it behind one
+    port, and with `rollout` a new version takes over by steps.
     """
 
     model: str = Field(pattern=r"^[a-z][a-z0-9_-]*@[a-z][a-z0-9_-]*$")
@@ -48,6 +49,26 @@ class Endpoint(Declared):
     deadline: str = "30s"
     queue: int = Field(default=1000, ge=1, le=1_000_000)
     keys: Literal["off", "required"] = "off"
+    replicas: int | None = Field(default=None, ge=1, le=MAX_REPLICAS)
+    scale: Scale | None = None
+    rollout: Rollout | None = None
+
+    @model_validator(mode="after")
+    def _counted_once(self) -> Endpoint:
+        if self.replicas is not None and self.scale is not None:
+            raise ValueError("replicas and scale both say how many there are: leave one out")
+        return self
+
+    @property
+    def routed(self) -> bool:
+        """Whether a router stands before its replicas."""
+        return self.replicas is not None or self.scale is not None or self.rollout is not None
+
+    @property
+    def scaling(self) -> Scale:
+        """How many replicas there are; a fixed number where that is declared."""
+        count = self.replicas or 1
+        return self.scale or Scale(min=count, max=count)
 
     @field_validator("deadline")
     @classmethod
@@ -66,12 +87,3 @@ class Endpoint(Declared):
                 "a password is not written down: name a variable of the environment, as in redis://:${REDIS_PASSWORD}@host:6379/0"
             )
         return store
-
-
-def checked_duration(value: str) -> str:
-    """The value, when it is a duration. Raises ValueError."""
-    try:
-        duration_s(value)
-    except SpecError as error:
-        raise ValueError(error.one_line()) from error
-    return value

@@ -7,79 +7,102 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 from bedplate.core.atomic import write_json
 from bedplate.core.attempt import Attempt
-from bedplate.core.clock import SystemClock, duration_s, iso
-from bedplate.core.errors import Busy
-from bedplate.core.spec import Endpoint
-from bedplate.data.ingest import ingest_stream
+from bedplate.core.clock import SystemClock, iso
 from bedplate.data.online.follow import Followed, Follower
 from bedplate.data.online.keys import EPOCH
 from bedplate.data.online.store import OnlineStore
-from bedplate.flow.access import key_file
-from bedplate.flow.answers import ANSWERS, answers_table
+from bedplate.flow.answers import answers_table
 from bedplate.flow.lakes import lake_of
 from bedplate.flow.lookup import Lookup
 from bedplate.flow.online import open_live
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.entry import load_function
 from bedplate.flow.steps.functions import on_demand_views
+from bedplate.flow.steps.serving import bind_kept, drain, limits, port_file
 from bedplate.flow.streams import stream_of
 from bedplate.serve.answers import AnswerLog
-from bedplate.serve.batching import Limits
-from bedplate.serve.gateway import OPEN_PATHS, EndpointInfo, app
-from bedplate.serve.keys import KeyGuard
+from bedplate.serve.gateway import EndpointInfo, app
 from bedplate.serve.listen import bind, run
 from bedplate.serve.runtimes.function import FunctionRuntime
 from bedplate.train.bundle import ModelVersion
 
+PORT_FILE = "port.json"
 _LOG = logging.getLogger("bedplate.endpoint")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a replica works: a folder of its own, the name under which it appends answers, whether it moves them to the table, its
+    socket, and what is done once it answers.
+    """
+
+    out: Path
+    producer: str
+    drains: bool
+    bind: Callable[[], socket]
+    ready: Callable[[int], None]
 
 
 def work(attempt: Attempt) -> int:
     """Serve until told to stop; requests under way are answered and all answers stored first. Returns 0."""
     step = StepContext(attempt)
+
+    def ready(port: int) -> None:
+        write_json(port_file(step), port)
+        step.journal.write("ready", port=port)
+
+    return _serve(step, _Place(attempt.out, f"{attempt.run}/{attempt.token}", True, lambda: bind_kept(step), ready))
+
+
+def replica(attempt: Attempt, number: int) -> int:
+    """The same behind a router, which asks at the port that is written to the replica's folder, and moves answers to the table."""
+    step = StepContext(attempt, f"replica-{number}")
+    out = attempt.out / f"replica-{number}"
+
+    def ready(port: int) -> None:
+        write_json(out / PORT_FILE, {"port": port, "pid": os.getpid()})
+
+    return _serve(step, _Place(out, f"{attempt.run}/{attempt.token}/{number}", False, lambda: bind(0), ready))
+
+
+def _serve(step: StepContext, place: _Place) -> int:
+    attempt = step.attempt
     model = step.version(attempt.spec["model"])
     features = step.version(f"{attempt.step}.features")
-    store = open_live(step.path(features.name), attempt.out)
+    store = open_live(step.path(features.name), place.out)
     lookup = Lookup(store, attempt.spec, {features.name: features.ref}, SystemClock(), [*on_demand_views(attempt.spec).values()])
     follower = _follower(step, store, features.meta)
     version = ModelVersion(step.path(model.name), digest=model.digest)
     runtime = FunctionRuntime(load_function(attempt.spec["predict"]), version)
     runtime.warm_up(lookup.empty_row())
-    answers = _answer_log(step)
+    answers = _answer_log(step, place)
 
     def health() -> Mapping[str, Any]:
         return {**answers.health(), "behind": {name: asdict(lag) for name, lag in follower.lag().items()}}
 
     info = EndpointInfo(attempt.step, lookup.fields, model.ref, model.digest, attempt.run, attempt.token)
-    application = app(info, lookup, runtime.predict, lambda record: answers.remember(_stored(record)), health, None, *_limits(step))
-    socket = _bind(step)
+    application = app(info, lookup, runtime.predict, lambda record: answers.remember(_stored(record)), health, None, *limits(step))
 
     def ready(port: int) -> None:
         follower.start()
-        write_json(_port_file(step), port)
-        step.journal.write("ready", port=port)
+        place.ready(port)
 
     def ended() -> None:
         follower.close()
         answers.close()
 
-    run(application, socket, ready, ended)
+    run(application, place.bind(), ready, ended)
     return 0
-
-
-def _limits(step: StepContext) -> tuple[Limits, KeyGuard | None]:
-    """How much is answered at once, and who may ask."""
-    declared = Endpoint.model_validate({"model": "any@any", **step.attempt.spec.get("limits", {})})
-    limits = Limits(declared.batching.size, declared.batching.delay_s, declared.queue, duration_s(declared.deadline))
-    return limits, KeyGuard(key_file(step.state), OPEN_PATHS) if declared.keys == "required" else None
 
 
 def _follower(step: StepContext, store: OnlineStore, meta: Mapping[str, Any]) -> Follower:
@@ -99,37 +122,7 @@ def _stored(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, **texts, "at": iso(record["at"]), "as_of": as_of, "model_digest": record["digest"]}
 
 
-def _answer_log(step: StepContext) -> AnswerLog:
+def _answer_log(step: StepContext, place: _Place) -> AnswerLog:
     topic = answers_table(step.attempt.step)
-    producer = f"{step.attempt.run}/{step.attempt.token}"
-    return AnswerLog(step.log(topic), producer, drain=_drain(step, topic), on_error=lambda error: _LOG.error("answers: %r", error))
-
-
-def _drain(step: StepContext, topic: str) -> Callable[[], int]:
-    lake, stream = lake_of(step), step.log(topic)
-    table = lake.table(topic)
-    held = table.rows if table is not None else 0
-
-    def drain() -> int:
-        nonlocal held
-        before = held
-        held = int(ingest_stream(topic, ANSWERS, stream, topic, lake, lambda _done, _total: None).rows)
-        return held - before
-
-    return drain
-
-
-def _port_file(step: StepContext) -> Path:
-    return step.state / "endpoints" / f"{step.attempt.step}.json"
-
-
-def _bind(step: StepContext) -> Any:
-    declared = int(step.attempt.spec["port"])
-    file = _port_file(step)
-    kept = json.loads(file.read_text()) if file.exists() and not declared else declared
-    try:
-        return bind(kept)
-    except Busy:
-        if declared:
-            raise
-        return bind(0)  # somebody took the port that this endpoint had before
+    moved = drain(step, topic) if place.drains else lambda: 0
+    return AnswerLog(step.log(topic), place.producer, drain=moved, on_error=lambda error: _LOG.error("answers: %r", error))

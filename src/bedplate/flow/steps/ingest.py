@@ -41,11 +41,11 @@ def work(attempt: Attempt) -> int:
         if dataset.is_remote:
             source = load(_OBJECTS, "fetched", "source")(dataset.source, step.state / "objects" / attempt.step)
         cut = ingest_file(attempt.step, dataset, source, lake, step.progress("rows"))
-    _report(step, cut, check(lake, attempt.step, cut.table_version, dataset, SystemClock().now()))
+    report(step, cut, check(lake, attempt.step, cut.table_version, dataset, SystemClock().now()))
     return 0
 
 
-def _report(step: StepContext, cut: Cut, checked: Sequence[Checked]) -> None:
+def report(step: StepContext, cut: Cut, checked: Sequence[Checked]) -> None:
     """Accept the cut as a version. Raises DataError when an expectation that stops did not hold; the rows stay, and no step reads them."""
     for each in checked:
         if not each.held:
