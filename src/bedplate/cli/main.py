@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, Entry] = {
     "ci back": Entry("bedplate.cli.ci_back:ci_back", "return every alias to a mark"),
     "data check": Entry("bedplate.cli.data_check:data_check", "whether a dataset keeps its expectations, rule by rule"),
     "data drift": Entry("bedplate.cli.data_drift:data_drift", "how the columns of a dataset moved between two versions"),
+    "data ingest": Entry("bedplate.cli.data_ingest:data_ingest", "bring a stream into its table, once or on and on"),
     "data history": Entry("bedplate.cli.data_history:data_history", "the versions of a table"),
     "data diff": Entry("bedplate.cli.data_diff:data_diff", "what differs between two versions of a table"),
     "data checkout": Entry("bedplate.cli.data_checkout:data_checkout", "write a version of a table to a file"),
