@@ -40,6 +40,7 @@ BENCHES = (
     "trees",
     "kafka_delta",
     "engines",
+    "autoscale",
 )  # each other name is a module with `rows()`
 
 

@@ -108,7 +108,7 @@ def _large(command: list[str], folder: Path) -> list[Row]:
 def _fresh(folder: Path) -> None:
     for name in ("cache", "tmp"):
         shutil.rmtree(folder / ".dvc" / name, ignore_errors=True)
-    for left in (*folder.glob("*.dvc"), *folder.glob("*.chunks")):
+    for left in folder.glob("large.*"):
         left.unlink()
     (folder / "large").chmod(0o644)
 

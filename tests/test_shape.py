@@ -47,7 +47,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "cli/cost.py": "with the commands on pools, whose prices it needs: tests/cli/test_pools.py",
     "cli/offers_view.py": "below a plan: tests/cli/test_pools.py",
     "cluster/remote_host.py": "with real hosts: tests/cluster/test_ssh.py",
-    "cluster/remote_courier.py": "with real hosts: tests/cluster/test_ssh.py",
     "flow/auditing.py": "through its command, on ledgers that were tampered with: tests/cli/test_audit_verify.py",
 }
 

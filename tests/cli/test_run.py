@@ -69,6 +69,11 @@ def test_an_unknown_target_starts_nothing(hello: Path) -> None:
     assert as_json(hello, "ps", "--all") == []
 
 
+def test_an_unknown_pool_starts_nothing(hello: Path) -> None:
+    assert "no such pool (got 'loc'). Fix: did you mean 'local'?" in refused(hello, "run", "hello", "--on", "loc")
+    assert as_json(hello, "ps", "--all") == []
+
+
 def test_run_refuses_what_only_up_may_move(whole: Path) -> None:
     for target in ("amount", "amounts"):
         assert f"`bedplate up {target}` to promote and serve" in refused(whole, "run", target)

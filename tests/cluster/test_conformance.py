@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import psutil
 import pytest
 
+from bedplate.cluster.engines.kubernetes import KubernetesLauncher
 from bedplate.cluster.engines.local import LocalLauncher
 from bedplate.cluster.engines.sim import SimLauncher
 from bedplate.cluster.engines.slurm import SlurmLauncher
@@ -104,7 +105,18 @@ class Queued(Local):
         return SlurmLauncher(DeclaredPool(engine="slurm", partition="main", capacity=Capacity(machines=3)), Path())
 
 
-SUBJECTS = ("local", "sim", "ssh", "slurm")
+class Clustered(Local):
+    """A real control plane of Kubernetes, whose node runs pods as processes."""
+
+    def __init__(self) -> None:
+        self.launcher = self.again()
+
+    def again(self) -> Launcher:
+        places = {"image": "none", "claim": "project", "mount": "/tmp", "python": sys.executable}
+        return KubernetesLauncher(DeclaredPool(engine="kubernetes", context="testbed", capacity=Capacity(), **places), Path())
+
+
+SUBJECTS = ("local", "sim", "ssh", "slurm", "kubernetes")
 
 
 def all_but_sim(reason: str) -> pytest.MarkDecorator:
@@ -124,8 +136,16 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         patch = request.getfixturevalue("monkeypatch")
         patch.setenv("SLURM_CONF", cluster.env["SLURM_CONF"])
         yield Queued()
+    elif request.param == "kubernetes":
+        cluster, _ = request.getfixturevalue("kubernetes"), request.getfixturevalue("kubelet")
+        patch = request.getfixturevalue("monkeypatch")
+        patch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+        yield Clustered()
     else:
         yield {"local": Local, "sim": Sim}[request.param]()
+
+
+NOTICE = "Kubernetes has no kill without a notice before it, so an attempt that is cancelled may say that it was stopped"
 
 
 def begun(attempt: Attempt) -> bool:
@@ -193,6 +213,9 @@ def test_a_stop_ends_an_attempt_and_says_so(subject: Subject, tmp_path: Path) ->
     assert ended(attempt)["status"] == "stopped"
 
 
+@pytest.mark.parametrize(
+    "subject", ["local", "sim", "ssh", "slurm", pytest.param("kubernetes", marks=pytest.mark.skip(reason=NOTICE))], indirect=True
+)
 def test_a_cancel_ends_an_attempt_at_once_and_without_a_word(subject: Subject, tmp_path: Path) -> None:
     attempt = attempt_in(tmp_path, FOREVER)
     handle = subject.launcher.submit(attempt)
@@ -242,7 +265,7 @@ while len(os.listdir(sys.argv[1])) < 3:  # all three have begun
     time.sleep(0.01)
 if os.environ["RANK"] == "1":
     os.kill(os.getpid(), signal.SIGKILL)
-time.sleep(600)
+time.sleep(0.5)  # as peers that notice
 """
 FAMILY = """
 import subprocess, sys, time
@@ -287,7 +310,9 @@ def test_lines_are_whole_and_in_order_and_an_exit_code_is_told(subject: Subject,
 LINUXPROC = "this test bed's Slurm knows processes by parentage (proctrack/linuxproc), and loses those that left; proctrack/cgroup does not"
 
 
-@pytest.mark.parametrize("subject", ["local", "ssh", pytest.param("slurm", marks=pytest.mark.skip(reason=LINUXPROC))], indirect=True)
+@pytest.mark.parametrize(
+    "subject", ["local", "ssh", "kubernetes", pytest.param("slurm", marks=pytest.mark.skip(reason=LINUXPROC))], indirect=True
+)
 def test_a_cancel_ends_also_what_left_the_session(subject: Subject, tmp_path: Path) -> None:
     word = f"child-of-{tmp_path.name}"
     attempt = attempt_in(tmp_path, argv=(sys.executable, "-c", FAMILY, word))
@@ -299,7 +324,7 @@ def test_a_cancel_ends_also_what_left_the_session(subject: Subject, tmp_path: Pa
     subject.wait(lambda: not seen_here(word))
 
 
-@pytest.mark.parametrize("subject", ["ssh", "slurm"], indirect=True)
+@pytest.mark.parametrize("subject", ["ssh", "slurm", "kubernetes"], indirect=True)
 def test_the_environment_here_does_not_travel(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCESS_KEY", "hunter2")
     attempt = attempt_in(tmp_path, "import os; print(os.environ.get('ACCESS_KEY'), os.environ['COLOR'])", environment={"COLOR": "blue"})

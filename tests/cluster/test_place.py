@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bedplate.cluster.place import capacity, fits, place
-from bedplate.core.errors import Unavailable
-from bedplate.core.plan import Plan, PlannedStep, Step
+from bedplate.core.errors import NotFound, Unavailable
+from bedplate.core.plan import Plan, PlannedStep, Step, StepKind
 from bedplate.core.pool import Accelerator, Inventory, Placement, Pool
 from bedplate.core.spec import Resources
 
@@ -31,6 +33,32 @@ def refused(resources: Resources, pool: Pool) -> str:
     with pytest.raises(Unavailable) as error:
         placed(resources, pool)
     return error.value.one_line()
+
+
+def step_of(name: str, kind: StepKind, *outputs: str) -> PlannedStep:
+    return PlannedStep(Step(name, kind, (), {"outputs": outputs}))
+
+
+def test_jobs_go_to_the_pool_that_is_named_and_what_makes_data_stays() -> None:
+    lab = replace(pool_of(cores=8), name="lab", engine="ssh")
+    steps = (step_of("rows", "ingest"), step_of("fit", "train"), step_of("make", "job", "x.csv"), step_of("tell", "job", "log://topic"))
+    plan = Plan("flights", (), steps)
+    where = {each.step.name: each.placement.pool for each in place(plan, [pool_of(), lab], "lab").steps if each.placement}
+    assert where == {"rows": "local", "fit": "lab", "make": "lab", "tell": "local"}
+    assert {each.placement.pool for each in place(plan, [pool_of(), lab]).steps if each.placement} == {"local"}
+    with pytest.raises(NotFound, match="did you mean 'lab'"):
+        place(plan, [pool_of(), lab], "labs")
+
+
+def test_a_job_that_this_machine_cannot_hold_goes_to_one_that_can_and_data_does_not() -> None:
+    pools = [pool_of(memory_gb=4), replace(pool_of(memory_gb=64), name="lab", engine="ssh")]
+    large = Resources(memory_gb=32)
+    fit, rows = (PlannedStep(Step(kind, kind, (), {}, resources=large)) for kind in ("train", "ingest"))
+    (after,) = place(Plan("flights", (), (fit,)), pools).steps
+    assert after.placement is not None
+    assert after.placement.pool == "lab"
+    with pytest.raises(Unavailable, match="does not fit in memory"):
+        place(Plan("flights", (), (rows,)), pools)
 
 
 def test_steps_that_may_run_are_placed_and_fresh_ones_are_not() -> None:

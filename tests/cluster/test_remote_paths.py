@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bedplate.cluster.remote_paths import Mapped
+from bedplate.cluster.remote_paths import Mapped, with_python
 from bedplate.core.attempt import Attempt
 
 HERE = "/home/ann/shop"
@@ -91,3 +91,12 @@ def test_paths_that_differ_here_differ_there_and_others_stay(state: str, name: s
     assert places[0] == f"{there.state}/{name}"
     assert places[1] == f"{there.root}/{name}"
     assert places[2] == f"/usr/{name}"
+
+
+def test_where_paths_are_the_same_only_the_interpreter_is_another() -> None:
+    attempt = mapped().attempt
+    assert with_python(attempt, "") is attempt
+    told = with_python(attempt, "/opt/python")
+    assert (told.argv[0], told.shim_argv[0]) == ("/opt/python", "/opt/python")
+    assert told.argv[1:] == attempt.argv[1:]
+    assert told.folder == attempt.folder

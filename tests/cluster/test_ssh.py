@@ -81,6 +81,14 @@ def test_a_host_that_cannot_be_reached_is_passed_over(launcher: Make, tmp_path: 
     assert tags(attempt)["host"] == "b"
 
 
+def test_attempts_are_spread_over_the_hosts(launcher: Make, tmp_path: Path) -> None:
+    attempts = [attempt_in(tmp_path, token=token) for token in (1, 2, 3)]
+    ours = launcher()
+    handles = [ours.submit(attempt) for attempt in attempts]
+    wait_until(lambda: [ours.poll(handle) for handle in handles] == ["gone"] * 3)
+    assert sorted(tags(attempt)["host"] for attempt in attempts) == ["a", "b", "c"]
+
+
 def test_a_host_that_was_excluded_is_used_only_when_there_is_no_other(launcher: Make, tmp_path: Path) -> None:
     attempts = [attempt_in(tmp_path, excluded=("a",)), attempt_in(tmp_path, token=2, excluded=HOSTS)]
     ours = launcher()

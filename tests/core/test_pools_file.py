@@ -85,6 +85,20 @@ def test_what_is_wrong_is_named_with_file_line_value_and_fix(tmp_path: Path, old
         assert part in caught.value.one_line()
 
 
+@pytest.mark.parametrize("host", ["-oProxyCommand=touch x", "a b", "a;true", "", "$(true)"])
+def test_a_host_is_a_name_and_never_an_option_or_a_command(tmp_path: Path, host: str) -> None:
+    path = tmp_path / "pools.yaml"
+    path.write_text(f"pools: {{lab: {{engine: ssh, hosts: [gpu1, {host!r}], capacity: {{machines: 2}}}}}}\n")
+    with pytest.raises(SpecError, match="not one of `hosts`"):
+        read_pools(path)
+
+
+def test_hosts_are_names_with_users_ports_and_addresses(tmp_path: Path) -> None:
+    path = tmp_path / "pools.yaml"
+    path.write_text("pools: {lab: {engine: ssh, hosts: [gpu1, ann@gpu2.lab, 10.0.0.7], capacity: {machines: 3}}}\n")
+    assert read_pools(path).pools["lab"].hosts == ("gpu1", "ann@gpu2.lab", "10.0.0.7")
+
+
 @pytest.mark.parametrize("grid", ["", "g_kwh\n1\n", GRID.replace("105", "-5"), GRID.replace("g_kwh", "grams"), GRID.replace("110", "x")])
 def test_a_grid_has_24_hours(tmp_path: Path, grid: str) -> None:
     with pytest.raises(SpecError, match="the grid's carbon cannot be read"):

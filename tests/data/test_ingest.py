@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,51 @@ def test_a_name_like_that_of_a_quarantine_is_refused(log: Log, lake: Lake) -> No
         ingest_stream("x_quarantine", DATASET, log, "things", lake, quiet)
 
 
+class Trimmed:
+    """A stream that has deleted its oldest records, as a broker does."""
+
+    def __init__(self, log: Log, begin: int) -> None:
+        self.identity, self._log, self._begin = log.identity, log, begin
+        self.end_offsets = log.end_offsets
+
+    def begin_offsets(self) -> dict[int, int]:
+        return {0: self._begin}
+
+    def read(self, partition: int, offset: int, limit: int) -> list[StreamRecord]:
+        assert offset >= self._begin, "what is gone is not asked for"
+        return list(self._log.read(partition, offset, limit))
+
+
+def test_a_stream_that_has_deleted_records_begins_with_what_is_left(log: Log, lake: Lake) -> None:
+    fill(log, 30)
+    cut = ingest(Trimmed(log, 12), lake)
+    assert (cut.rows, dict(cut.offsets)) == (16, {0: 30})
+    assert min(offsets(lake)) == 12
+    assert ingest(Trimmed(log, 30), lake).table_version == cut.table_version, "all of it is there already"
+
+
+def test_records_that_were_deleted_before_they_were_read_are_an_error_and_no_gap(log: Log, lake: Lake) -> None:
+    fill(log, 30)
+    ingest(log, lake, up_to={0: 20})
+    with pytest.raises(DataError, match=r"has deleted 5 records of partition 0 before they were read \(got 20\).*retention"):
+        ingest(Trimmed(log, 25), lake)
+    assert_exactly_once(lake, 20)
+
+
+class Silent(Shortened):
+    """A stream that tells an end and gives nothing."""
+
+    def read(self, partition: int, offset: int, limit: int) -> list[StreamRecord]:
+        return []
+
+
+def test_a_stream_that_gives_nothing_before_its_end_is_an_error(log: Log, lake: Lake) -> None:
+    fill(log, 10)
+    with pytest.raises(DataError, match="partition 0 of the stream ends before its own end"):
+        ingest(Silent(log, 10), lake, Dataset.model_validate({"source": "log://things", "columns": COLUMNS}))
+    assert lake.read("things").num_rows == 0
+
+
 def test_other_tools_read_what_was_written(log: Log, lake: Lake) -> None:
     fill(log, 30)
     ingest(log, lake)
@@ -395,10 +441,10 @@ def test_a_crash_between_the_two_tables_of_a_file_is_made_good(lake: Lake, path:
     write(path, "2,2,x", "3,3,x", "worse,1,x", "worst,1,x")
     replace = Target.replace
 
-    def only_the_quarantine(target: Target, rows: Any, partition: int, end: int) -> None:
+    def only_the_quarantine(target: Target, rows: Any, ends: Mapping[int, int]) -> None:
         if target.table.name == "t":
             raise Interrupted
-        replace(target, rows, partition, end)
+        replace(target, rows, ends)
 
     with monkeypatch.context() as patched:
         patched.setattr(Target, "replace", only_the_quarantine)

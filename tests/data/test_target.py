@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,6 +51,27 @@ def test_overlapping_batches_are_cut_at_what_is_recorded(tmp_path: Path) -> None
     two.append(lambda starts: rows(starts[0], 9), {0: 9})
     one.append(lambda starts: rows(starts[0], 8), {0: 8})
     assert offsets(lake) == list(range(9))
+
+
+def test_several_partitions_come_in_one_commit_each_cut_at_what_it_has(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    one, two = target(lake, "A"), target(lake, "A")
+    one.replace(lambda: rows(0, 0), {0: 0})
+    two.replace(lambda: rows(0, 0), {0: 0})
+    seen: list[dict[int, int]] = []
+
+    def from_(starts: Mapping[int, int]) -> pa.Table:
+        seen.append(dict(starts))
+        return rows(sum(starts.values()), 9)
+
+    one.append(from_, {0: 4, 1: 5})
+    before = one.table.version
+    two.append(from_, {0: 4, 1: 3})
+    two.table.reload()
+    assert two.table.version == before, "what another has written already is not written again"
+    two.append(from_, {0: 6, 1: 5})
+    assert seen[-1] == {0: 4, 1: 5}
+    assert ((two.offset(0), two.offset(1)), two.table.version) == ((6, 5), before + 1)
 
 
 def test_partitions_are_recorded_apart(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from bedplate.data.ingest import ingest_stream
 from bedplate.data.lake import Lake
 from bedplate.data.query import parsed
 from bedplate.data.streams.log import Log
+from bedplate.data.target import Target
 from bedplate.data.transform import Part, Place, run_query, store_table
 
 SOLD = Dataset.model_validate(
@@ -154,6 +155,36 @@ def test_columns_and_keys_are_what_was_declared(world: World) -> None:
     with pytest.raises(DataError, match="sql of dataset 'x': Conversion Error"):
         world.made("SELECT shop::INT AS n FROM sold", "x")
     assert world.lake.table("x") is None, "what failed left nothing"
+
+
+class Interrupted(Exception):
+    """A kill, as an exception in the place where it strikes."""
+
+
+@pytest.mark.parametrize("sql", [ROWS, SUMS])
+def test_killed_before_or_after_the_commit_it_is_made_once(world: World, monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
+    world.sell(("a", 1.0), ("b", 2.0))
+    world.made(sql)
+    world.sell(("a", 3.0))
+    part = world.part()
+    for after in (False, True):
+        for name in ("append", "replace"):
+            honest = getattr(Target, name)
+
+            def killed(target: Target, *given: object, honest: Any = honest, after: bool = after) -> None:
+                if after:
+                    honest(target, *given)
+                raise Interrupted
+
+            monkeypatch.setattr(Target, name, killed)
+        with pytest.raises(Interrupted):
+            world.made(sql, part=part)
+        monkeypatch.undo()
+    before = world.lake.table("made")
+    assert before is not None
+    cut = world.made(sql, part=part)
+    assert (cut.table_version, cut.rows) == (before.version, 3 if sql == ROWS else 2)
+    assert sorted(world.lake.read("made")["cents"].to_pylist()) == ([100, 200, 300] if sql == ROWS else [200, 400])
 
 
 def test_a_function_gives_a_table(world: World) -> None:

@@ -22,6 +22,8 @@ from bedplate.flow.workspace import Workspace, open_workspace
 from cluster.rig import wait_until
 from crash.small_project import write_small_project
 from flow.world import World
+from servers.testbed.kubelet import kubelet
+from servers.testbed.kubernetes import Kubernetes, kubernetes
 from servers.testbed.openssh import OpenSsh, openssh
 from servers.testbed.provide import provide
 from servers.testbed.slurm import Slurm, slurm
@@ -36,8 +38,8 @@ SAY = "from pathlib import Path\n\ndef hello():\n    Path('made').mkdir(exist_ok
 POOLS = """
 pools:
   here: {{engine: local}}
-  lab:
-    {{engine: ssh, hosts: [a, b], python: {python}, folder: {folder}, ssh_config: {config}, capacity: {{machines: 2, cores: 4, memory_gb: 8}}}}
+  lab: {{engine: ssh, hosts: [a, b], python: {python}, folder: {folder}, ssh_config: {config}, capacity: {{cores: 4, memory_gb: 8}}}}
+  pods: {{engine: kubernetes, context: testbed, image: none, claim: project, mount: /tmp, python: {python}, capacity: {{cores: 4}}}}
   queue: {{engine: slurm, partition: main, capacity: {{machines: 3, cores: 4, memory_gb: 3}}}}
   cluster: {{engine: ray, address: "ray://x", capacity: {{machines: 1}}}}
 """
@@ -52,6 +54,12 @@ def sshd() -> Iterator[OpenSsh]:
 @pytest.fixture(scope="module")
 def queue() -> Iterator[Slurm]:
     with provide(slurm()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Kubernetes]:
+    with provide(kubernetes()) as server, kubelet(server, "n1"):
         yield server
 
 
@@ -112,6 +120,13 @@ def test_the_same_command_runs_in_a_queue(project: Path, queue: Slurm) -> None:
     bedplate(project, "run", "hello", "--on", "queue", "--force", "hello", SLURM_CONF=queue.env["SLURM_CONF"])
     run = records(project).of_step("hello")[-1]
     assert (run.status, run.attempts[-1].engine) == ("succeeded", "slurm")
+    assert f"at {project}" in bedplate(project, "logs", run.id)
+
+
+def test_the_same_command_runs_in_a_pod(project: Path, cluster: Kubernetes) -> None:
+    bedplate(project, "run", "hello", "--on", "pods", "--force", "hello", KUBECONFIG=str(cluster.kubeconfig))
+    run = records(project).of_step("hello")[-1]
+    assert (run.status, run.attempts[-1].engine) == ("succeeded", "kubernetes")
     assert f"at {project}" in bedplate(project, "logs", run.id)
 
 

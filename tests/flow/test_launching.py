@@ -223,3 +223,20 @@ def test_a_job_whose_base_was_held_by_the_gate_cannot_start(world: World) -> Non
     world.drive("up", "price")
     with pytest.raises(BedplateError, match=r"no version of 'price' is in its alias: the gate held it"):
         created(world, "tune")
+
+
+def test_an_attempt_says_what_all_its_processes_need_and_a_scheduler_hands_out_devices(world: World) -> None:
+    pools = "pools: {{farm: {{engine: {engine}, {place}capacity: {{cores: 8, memory_gb: 64, accelerators: 4, accelerator: H100}}}}}}\n"
+    resources = '{workers: 2, cpus: 1.5, memory_gb: 2, accelerators: "H100:1"}'
+    world.declare(SHOP.replace('command: "sleep 1", resources: {cpus: 0.2}', f'command: "sleep 1", resources: {resources}'))
+    seen = {}
+    for engine, place in (("sim", ""), ("slurm", "partition: main, ")):
+        (world.folder / "pools.yaml").write_text(pools.format(engine=engine, place=place))
+        event = created(world, "other")
+        world.workspace.ledger.append([event])
+        seen[engine] = make_attempt(world.workspace, world.workspace.refresh().run(event.subject), 1, None)
+        assert event.payload["hardware"]["devices"] == ["H100"] * 4
+    assert dict(seen["sim"].asks) == dict(seen["slurm"].asks) == {"cpus": 3.0, "memory_bytes": 4e9}
+    assert seen["sim"].accelerators == seen["slurm"].accelerators == (0, 1)
+    assert seen["sim"].environment["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert "CUDA_VISIBLE_DEVICES" not in seen["slurm"].environment

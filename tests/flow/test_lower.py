@@ -76,6 +76,64 @@ def test_resources_checkpoints_and_limits_are_in_no_fingerprint() -> None:
     assert changed(flights(), after) == set()
 
 
+MADE = """
+project: shop
+datasets:
+  sales: {source: sales.csv, columns: {shop: string, amount: float}}
+  large: {sql: "SELECT shop, amount FROM sales WHERE amount > 10"}
+  sums: {sql: "SELECT shop, sum(amount) AS amount FROM large JOIN sales USING (shop) GROUP BY shop", key: [shop]}
+  ranked: {python: "rank.py:rank", reads: [sums]}
+"""
+
+
+def made(text: str = MADE) -> dict[str, Step]:
+    return {step.name: step for step in lower(validate(parse(text, "bedplate.yaml")))}
+
+
+def test_a_made_dataset_needs_what_it_reads_and_says_how_it_is_made() -> None:
+    steps = made()
+    assert list(steps) == ["sales", "large", "sums", "ranked"]
+    assert {name: step.needs for name, step in steps.items()} == {
+        "sales": (),
+        "large": ("sales",),
+        "sums": ("large", "sales"),
+        "ranked": ("sums",),
+    }
+    assert [steps[name].spec["why_full"] for name in ("large", "sums", "ranked")] == ["", "it joins", "a function may read any row"]
+    assert (steps["ranked"].entries, steps["sums"].sources) == (("rank.py",), ())
+
+
+def test_a_query_changes_its_own_step_and_a_derived_column_those_that_read_it() -> None:
+    before = made()
+
+    def changed_by(old: str, new: str) -> set[str]:
+        after = made(MADE.replace(old, new))
+        return {name for name in before if (before[name].spec, before[name].needs) != (after[name].spec, after[name].needs)}
+
+    assert changed_by("amount > 10", "amount > 11") == {"large", "sums"}, "what reads it is told how it is made"
+    assert changed_by("amount: float}}", "amount: float}, derive: {cents: amount * 100}}") == {"large", "sums"}
+    assert changed_by("key: [shop]}", "key: [shop, amount]}") == {"sums", "ranked"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "FROM sales WHERE",
+            "FROM sale WHERE",
+            r"datasets.large.sql: .* not declared \(got 'sale'\). Fix: did you mean 'sales'",
+        ),
+        ("FROM sales WHERE", "FROM large WHERE", r"not declared \(got 'large'\)"),
+        ("SELECT shop, amount FROM sales WHERE amount > 10", "SELECT 1 AS one", "it reads no dataset"),
+        ("reads: [sums]", "reads: [ranked]", r"datasets.ranked.reads: it reads a dataset that is not declared \(got 'ranked'\)"),
+        ("FROM sales WHERE", "FROM ranked WHERE", "jobs or datasets start from one another"),
+    ],
+)
+def test_what_a_made_dataset_cannot_read_is_named(old: str, new: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        made(MADE.replace(old, new))
+
+
 def test_a_derived_column_does_not_bring_data_in_again() -> None:
     after = flights(datasets__arrivals__derive={"gain": "arr_delay - dep_delay + 0"})
     assert "arrivals" not in changed(flights(), after)
@@ -226,7 +284,7 @@ def test_jobs_that_start_from_one_another_are_refused() -> None:
     second = SHOP.replace("  other: {", f"  again: {{function: fit.py:fit, base: price, inputs: {inputs}}}\n  other: {{")
     second = second.replace("models:\n", "models:\n  next: {from: again, evaluate: fit.py:evaluate, predict: fit.py:predict}\n")
     assert list(lowered(second)).index("again") > list(lowered(second)).index("price")
-    with pytest.raises(SpecError, match="jobs start from one another's models"):
+    with pytest.raises(SpecError, match="jobs or datasets start from one another"):
         lowered(second.replace("params: {lr: 0.1}", "params: {lr: 0.1}\n    base: next"))
 
 
@@ -238,6 +296,10 @@ def test_how_an_endpoint_answers_is_in_its_step_only_where_it_is_declared() -> N
     step = {step.name: step for step in lower(limited)}["delay-api"]
     assert step.spec["limits"] == {"batching": {"size": 8}, "keys": "required"}
     assert changed(flights(), flights(**{"endpoints__delay-api": {"model": "delay@production", "deadline": "30s"}})) == set()
+    scaled = flights(**{"endpoints__delay-api": {"model": "delay@production", "replicas": 2, "rollout": {"every": "1m"}}})
+    assert changed(flights(), scaled) == {"delay-api"}
+    scaling = {step.name: step for step in lower(scaled)}["delay-api"].spec["scaling"]
+    assert (scaling["replicas"], scaling["rollout"]["every"], "scale" in scaling) == (2, "1m", False)
 
 
 def test_an_expectation_changes_its_ingestion_alone() -> None:

@@ -15,7 +15,7 @@ from bedplate.flow.tables import LAUNCHERS, SERIES, WORK
 
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_launchers_are_there_and_know_their_name(name: str) -> None:
-    assert load(LAUNCHERS, name, "engine")().name == name
+    assert load(LAUNCHERS, name, "engine").name == name
 
 
 @pytest.mark.parametrize("name", WORK)

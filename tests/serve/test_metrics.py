@@ -29,7 +29,7 @@ def test_the_slowest_percent_is_that_of_the_window() -> None:
     assert latencies.p99_s(0.0) == 5.0
     assert latencies.p99_s(100.0) == 0.199
     assert latencies.p99_s(500.0) is None
-    for number in range(2 * KEPT):
+    for _ in range(2 * KEPT):
         latencies.add(1000.0, 0.25)
     assert latencies.p99_s(0.0) == 0.25, "only so many are kept"
 

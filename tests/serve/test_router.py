@@ -48,7 +48,11 @@ def test_a_request_comes_whole_to_a_replica_and_its_answer_back(replicas: list[t
     with routed(made(), [backend(replicas[0][1])]) as (url, _), httpx.Client(base_url=url) as client:
         answer = client.post("/predict?explain=1", content=b'{"id": 1}', headers={"content-type": "application/json"})
         assert answer.json() == {"by": "a", "path": "/predict", "query": "explain=1", "body": '{"id": 1}'}
-        assert (answer.status_code, answer.headers["x-said"], answer.headers.get_list("content-length")) == (200, "yes", [str(len(answer.content))])
+        assert (answer.status_code, answer.headers["x-said"], answer.headers.get_list("content-length")) == (
+            200,
+            "yes",
+            [str(len(answer.content))],
+        )
         replicas[0][0].status = 422
         assert client.post("/predict", content=b"{}").status_code == 422
         assert client.get("/", headers={"host": "evil.example"}).status_code == 421

@@ -97,8 +97,8 @@ def share(claims: Sequence[Claim], devices: int) -> dict[str, int]:
 def assign(counts: Mapping[str, int], held: Mapping[str, Mapping[int, int]], capacity: Mapping[int, int]) -> dict[str, dict[int, int]]:
     """Which nodes: `{job: {node: devices}}` of nodes with `capacity` devices. Who keeps its number stays where it is.
 
-    The others go largest first: onto the fullest node that holds one whole, else onto the emptiest nodes, so that it is on few, and the rest
-    of it again onto the fullest node that holds that.
+    The others go largest first: onto the fullest node that holds one whole, else onto the emptiest nodes, so that it is on few, and the
+    rest of it again onto the fullest node that holds that.
     Raises ValueError when there are more counts than devices.
     """
     if sum(counts.values()) > sum(capacity.values()):

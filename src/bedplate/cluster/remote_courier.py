@@ -17,7 +17,7 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -180,15 +180,18 @@ class Courier:
 
     def _bring_files(self, host: Host, place: Place, lines: bytes) -> None:
         """Bring home what these lines of a journal name, before anybody here reads them."""
-        entries = [json.loads(line) for line in lines.splitlines() if line.strip()]
-        if not any(entry["kind"] in WITH_FILES for entry in entries):
-            return
-        host.shell.pull(place.folder, ["."], self.attempt.folder, *LEFT_OUT)
+        entries = _entries(lines)
+        if any(entry["kind"] in WITH_FILES for entry in entries):
+            host.shell.pull(place.folder, ["."], self.attempt.folder, *LEFT_OUT)
+            host.shell.pull(f"{place.folder}/root", self._declared(entries), self.attempt.root)
+
+    def _declared(self, entries: Sequence[Mapping[str, Any]]) -> list[str]:
+        """The files of the project that these entries name. Raises BedplateError for one that is outside it."""
         outputs = [entry["body"] for entry in entries if entry["kind"] == "output"]
-        declared = [str(output["location"]) for output in outputs if output["kind"] == "file"]
-        for name in declared:
+        names = [str(output["location"]) for output in outputs if output["kind"] == "file"]
+        for name in names:
             confined(Path(self.attempt.root), name)
-        host.shell.pull(f"{place.folder}/root", declared, self.attempt.root)
+        return names
 
     def _finish(self, host: Host, place: Place, rebooted: bool) -> None:
         if rebooted:
@@ -260,6 +263,17 @@ def read_place(folder: Path) -> Place:
     with suppress(FileNotFoundError):
         return Place(**json.loads((folder / PLACE_FILE).read_text()))
     return Place()
+
+
+def _entries(lines: bytes) -> list[dict[str, Any]]:
+    """The entries of a journal; a line torn by a kill is none."""
+    found = []
+    for line in lines.splitlines():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and "kind" in entry:
+                found.append(entry)
+    return found
 
 
 def _frames(stream: subprocess.Popen[bytes]) -> Iterator[tuple[dict[str, Any], bytes]]:

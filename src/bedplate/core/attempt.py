@@ -25,7 +25,8 @@ class Attempt:
     project, its state and the snapshot of its code. `spec` is the step's own, `inputs` maps names to versions (as JSON), `checkpoint`
     is the newest committed one. `argv` is run once per process, `processes` times, each with torchrun's environment; `shim_argv` runs
     the shim. `restart` keeps a service up. `excluded` names machines that an engine with several of them must not use. `lake` is the
-    address of the project's lake, empty where it is in the state folder. `asks` is what all processes need together: `cpus`, `memory_bytes`.
+    address of the project's lake, empty where it is in the state folder. `asks` is what all processes need
+    together: `cpus`, `memory_bytes`.
     """
 
     run: str

@@ -7,7 +7,8 @@ Does not know: what an entry means to a run; that is `run.advance` and the loop.
 Kinds: `started`, `heartbeat`, `progress` {done, total, unit, note}, `metric` {values, step}, `param` {values}, `tag` {values},
 `checkpoint` {step, location, digest}, `output` {an Output}, `evaluation` {metrics, decision}, `message` {text}, `ready` {port},
 `failure` {failure, message, rank}, `restart` {generation, rank, failure, why, step, resumed_at, lost_steps}, `notice` {failure, message},
-`rollout` {what, before, from, to, kind, step, share, outcome, why}, `timing` (see `train.timers`), `process` {rank, code, signal}, `ended` {status, failure, message}.
+`rollout` {what, before, from, to, kind, step, share, outcome, why}, `timing` (see `train.timers`),
+`process` {rank, code, signal}, `ended` {status, failure, message}.
 """
 
 from __future__ import annotations

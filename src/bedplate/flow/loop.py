@@ -269,6 +269,10 @@ class Loop:
 
     def _push(self, workspace: Workspace, launch: LaunchRecord, plan: Plan, facts: Facts) -> None:
         runs = [run for run in self.workspace.records.runs.values() if run.launch == launch.id]
+        back = next((run for run in runs if run.rollout is not None and run.rollout["outcome"] == "back"), None)
+        if back is not None:
+            self._end_back(launch, back)
+            return
         unmade = {planned.step.name for planned in plan.to_run}
         halted = next((run for run in runs if run.state.status in ("failed", "stopped", "cancelled") and run.step in unmade), None)
         if halted is not None:
@@ -283,6 +287,14 @@ class Loop:
                 self._finish_launch(launch, "done", "")
             return
         self._start_ready(workspace, launch, plan, facts)
+
+    def _end_back(self, launch: LaunchRecord, back: RunRecord) -> None:
+        """Stop a run whose version was taken back, then end its launch: that it is tried again is for whoever asks again."""
+        if not back.ended and back.state.stopping == "no":
+            self._append(Draft("stop.requested", back.id, {"how": "stop", "why": "taken back"}))
+        elif back.ended and not self._under_way(launch):
+            why = (back.rollout or {}).get("why", "")
+            self._finish_launch(launch, "failed", f"{back.id} was taken back: {why}")
 
     def _start_ready(self, workspace: Workspace, launch: LaunchRecord, plan: Plan, facts: Facts) -> None:
         made = {

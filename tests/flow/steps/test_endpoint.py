@@ -15,39 +15,7 @@ from bedplate.core.attempt import read_attempt
 from bedplate.core.errors import CheckpointError
 from bedplate.flow.answers import find_answer
 from bedplate.flow.opened import OpenProject
-from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.endpoint import work
-from bedplate.serve.batching import Limits
-from flow.steps import tables
-from flow.world import attempt
-
-SPEC = {
-    "inputs": tables.INPUTS.model_dump(mode="json"),
-    "spine": tables.VISITS,
-    "views": {"shop_sales": {"entity": ["shop"], "dataset": "sales", "key": ["id"]}},
-    "port": 0,
-}
-
-
-@pytest.mark.usefixtures("clean_imports")
-def test_the_port_of_an_endpoint_is_kept(tmp_path: Path) -> None:
-    made = attempt(tmp_path, "prices", "endpoint", SPEC)
-    with _bind(StepContext(made)) as first:
-        port = first.getsockname()[1]
-    (Path(made.state) / "endpoints").mkdir()
-    (Path(made.state) / "endpoints" / "prices.json").write_text(json.dumps(port))
-    with _bind(StepContext(made)) as again:
-        assert again.getsockname()[1] == port
-
-
-@pytest.mark.usefixtures("clean_imports")
-def test_what_is_declared_of_serving_is_what_a_replica_keeps_to(tmp_path: Path) -> None:
-    declared = {"batching": {"size": 8, "delay": "2ms"}, "deadline": "500ms", "queue": 5, "keys": "required"}
-    step = StepContext(attempt(tmp_path / "one", "prices", "endpoint", {**SPEC, "limits": declared}))
-    limits, guard = _limits(step)
-    assert limits == Limits(size=8, delay_s=0.002, queue=5, deadline_s=0.5)
-    assert guard is not None
-    assert _limits(StepContext(attempt(tmp_path / "two", "prices", "endpoint", SPEC))) == (Limits(), None)
 
 
 def test_an_answer_of_a_live_replica_is_remembered_and_leads_back_to_the_stream(served: tuple[Path, OpenProject]) -> None:

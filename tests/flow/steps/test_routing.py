@@ -25,6 +25,15 @@ from bedplate.core.settings import child_environment
 from bedplate.flow.opened import OpenProject
 
 PATIENCE_S = 60
+FAILS = """
+calls = []
+
+def predict(version, rows):
+    calls.append(1)
+    if len(calls) > 1:  # the first call warms up
+        raise ValueError
+    return [0.0] * len(rows)
+"""
 
 
 def until(holds: Callable[[], Any]) -> Any:
@@ -135,7 +144,10 @@ def make(served: tuple[Path, OpenProject]) -> Callable[..., Attempt]:
     done = read_attempt(project._workspace.attempt_folder(run.id, run.state.token))
 
     def made(name: str, number: int, scaling: dict[str, Any], **changes: Any) -> Attempt:
-        inputs = {f"{name}.features": {**done.inputs["amounts.features"], "name": f"{name}.features"}, "amount": {**done.inputs["amount"], **changes}}
+        inputs = {
+            f"{name}.features": {**done.inputs["amounts.features"], "name": f"{name}.features"},
+            "amount": {**done.inputs["amount"], **changes},
+        }
         kept = {key: value for key, value in done.inputs.items() if key not in ("amounts.features", "amount")}
         own = Path(done.state) / "runs" / f"{name}-{number}" / "1"
         spec = {**done.spec, "port": 0, "scaling": scaling}
@@ -183,9 +195,7 @@ def test_a_new_version_takes_over_by_steps_and_is_the_only_one_at_the_port(make:
 
 def test_a_version_that_fails_is_taken_back_and_the_one_before_has_the_port_again(make: Callable[..., Attempt], tmp_path: Path) -> None:
     failing = make("back", 2, {"rollout": {"steps": ["50%", "100%"], "every": "1m", "requests": 5}})
-    (tmp_path / "fails.py").write_text(
-        "calls = []\ndef predict(version, rows):\n    calls.append(1)\n    if len(calls) > 1:\n        raise ValueError\n    return [0.0] * len(rows)\n"
-    )
+    (tmp_path / "fails.py").write_text(FAILS)
     failing = replace(failing, code=str(tmp_path), spec={**failing.spec, "predict": "fails.py:predict"})
     with router(make("back", 1, {"replicas": 1})) as old:
         port = old.ready()
@@ -199,3 +209,36 @@ def test_a_version_that_fails_is_taken_back_and_the_one_before_has_the_port_agai
             asked.end()
         assert asked.statuses.keys() == {200}, asked.statuses
         assert not asked.wrong + asked.late
+
+
+def test_an_idle_endpoint_has_no_replica_and_holds_the_next_request_until_it_has_one(make: Callable[..., Attempt]) -> None:
+    with router(make("idle", 1, {"scale": {"min": 0, "max": 2, "idle": "500ms", "settle": "200ms"}})) as served:
+        url = f"http://127.0.0.1:{served.ready()}"
+        none = 'bedplate_endpoint_replicas{endpoint="idle",model="amount@1"} 0'
+        until(lambda: none in httpx.get(f"{url}/metrics").text.splitlines())
+        answer = httpx.post(f"{url}/predict", json={"id": 599}, timeout=PATIENCE_S)
+        assert (answer.status_code, answer.json()["model"]) == (200, "amount@1")
+        texts = [said["text"] for said in served.said("message")]
+        assert texts[0] == "1 -> 0 replicas: nothing was asked for 500ms"
+        assert texts[1].startswith("0 -> 1 replicas: 1 requests under way")
+        assert not served.said("notice"), "what is told to end has not died"
+
+
+def test_when_the_router_of_a_new_version_is_killed_the_one_before_takes_the_port(make: Callable[..., Attempt]) -> None:
+    rollout = {"rollout": {"steps": ["50%", "100%"], "every": "1m"}}
+    with router(make("lost", 1, {"replicas": 1})) as old, router(make("lost", 2, rollout)) as new:
+        url = f"http://127.0.0.1:{old.ready()}/predict"
+        new.ready()
+        until(lambda: new.said("rollout"))
+        assert httpx.post(url, json={"id": 599}, timeout=20).status_code == 200
+        os.kill(new.process.pid, signal.SIGKILL)
+        new.process.wait()
+
+        def answered() -> bool:
+            try:
+                return httpx.post(url, json={"id": 599}, timeout=20).json()["model"] == "amount@1"
+            except httpx.TransportError:
+                return False
+
+        until(answered)
+        assert old.end() == 0

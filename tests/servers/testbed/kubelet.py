@@ -87,17 +87,27 @@ def _path(pod: dict[str, Any]) -> str:
     return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
 
 
+def _claimed_volume(cluster: Kubernetes) -> None:
+    """A volume and its claim, bound as the controller would bind them, which looks only every 15 s."""
+    amount, claims = {"storage": "1Gi"}, "/api/v1/namespaces/default/persistentvolumeclaims"
+    modes = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    bound = {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}
+    claim = {"metadata": {"name": "project", **bound}, "spec": {**modes, "resources": {"requests": amount}, "volumeName": "project"}}
+    uid = cluster.call("POST", claims, claim)["metadata"]["uid"]
+    owner = {"kind": "PersistentVolumeClaim", "namespace": "default", "name": "project", "uid": uid}
+    volume = {"metadata": {"name": "project"}, "spec": {**modes, "capacity": amount, "hostPath": {"path": "/"}, "claimRef": owner}}
+    cluster.call("POST", "/api/v1/persistentvolumes", volume)
+    cluster.call("PATCH", "/api/v1/persistentvolumes/project/status", {"status": {"phase": "Bound"}})
+    status = {"phase": "Bound", "capacity": amount, "accessModes": modes["accessModes"]}
+    cluster.call("PATCH", f"{claims}/project/status", {"status": status})
+
+
 @contextmanager
 def kubelet(cluster: Kubernetes, node: str) -> Iterator[HollowKubelet]:
     """A node with eight GPUs and its kubelet, and a volume that has this machine's files, claimed as `project`."""
     assert os.geteuid() == 0, "process namespaces need root"
     cluster.add_node(node, gpus=8)
-    amount = {"storage": "1Gi"}
-    modes = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
-    volume = {"metadata": {"name": "project"}, "spec": {**modes, "capacity": amount, "hostPath": {"path": "/"}}}
-    cluster.call("POST", "/api/v1/persistentvolumes", volume)
-    claim = {"metadata": {"name": "project"}, "spec": {**modes, "resources": {"requests": amount}, "volumeName": "project"}}
-    cluster.call("POST", "/api/v1/namespaces/default/persistentvolumeclaims", claim)
+    _claimed_volume(cluster)
     made = HollowKubelet(cluster, node)
     thread = threading.Thread(target=made.run, name=f"kubelet of {node}")
     thread.start()

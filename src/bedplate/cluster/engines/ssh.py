@@ -82,7 +82,7 @@ class SshLauncher:
             return known[0]
         attempt = read_attempt(Path(folder))
         names = [host.name for host in self._hosts]
-        busy = Counter(read_place(Path(other)).host for other in self._couriers)
+        busy = Counter(read_place(Path(other)).host or at.hosts[0].name for other, (at, _) in self._couriers.items())
         courier = known[0] if known is not None else Courier(attempt, by_load(self._hosts, attempt.excluded, busy), names)
         thread = threading.Thread(target=courier.run, name=f"courier of {attempt.run}", daemon=True)
         self._couriers[folder] = courier, thread
