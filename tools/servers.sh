@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the real servers that tests/servers starts: Postgres, Redis, Slurm, containers, Prometheus, etcd, Kubernetes.
+# Installs the real servers that tests/servers starts: Postgres, Redis, Slurm, containers, Prometheus, etcd, OpenSSH, Kubernetes.
 #
 #   tools/servers.sh            install and build what is missing (root, Debian 12); run again, it only looks
 #   tools/servers.sh --check    say what is there; exit 1 if something is missing
@@ -44,8 +44,11 @@ prometheus  prometheus               prometheus
 prometheus  prometheus-alertmanager  prometheus-alertmanager
 prometheus  prometheus-node-exporter prometheus-node-exporter
 etcd        etcd                     etcd-server
+openssh     sshd                     openssh-server
+openssh     ssh                      openssh-client
+openssh     rsync                    rsync
 '
-PIECES=(postgres redis slurm containers busybox prometheus etcd)
+PIECES=(postgres redis slurm containers busybox prometheus etcd openssh)
 
 present() { # is one probe of the table satisfied?
     case $1 in

@@ -67,9 +67,9 @@ class OpenSsh:
 @contextmanager
 def openssh() -> Iterator[OpenSsh]:
     """The daemon runs as whoever runs the tests, and lets nobody else in."""
-    sshd, keygen = program("openssh-server", "sshd"), program("openssh-client", "ssh-keygen")
+    sshd, keygen = program("openssh", "sshd"), program("openssh", "ssh-keygen")
     for piece in ("ssh", "rsync"):
-        program(piece, piece)
+        program("openssh", piece)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd separates privileges
     (port,) = free_ports(1)
