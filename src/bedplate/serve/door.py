@@ -63,18 +63,12 @@ class Door(Listener):
 
     def shut(self) -> None:
         """Take no more connections at the public port; those that are there stay. From another thread."""
-        asyncio.run_coroutine_threadsafe(self._shut(), self.loop).result(PATIENCE_S)
+        asyncio.run_coroutine_threadsafe(self.leave(), self.loop).result(PATIENCE_S)
 
     def reopen(self, sock: socket.socket) -> None:
         """Take connections at a public port again. From another thread."""
         asyncio.run_coroutine_threadsafe(self._reopen(sock), self.loop).result(PATIENCE_S)
 
-    async def _shut(self) -> None:
-        self.servers.pop(0).close()
-
     async def _reopen(self, sock: socket.socket) -> None:
-        def protocol() -> asyncio.Protocol:
-            return self.config.http_protocol_class(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]  # uvicorn declares a plain Protocol
-
-        self.servers.insert(0, await self.loop.create_server(protocol, sock=sock, backlog=BACKLOG))
+        self.servers.insert(0, await self.loop.create_server(self.protocol, sock=sock, backlog=BACKLOG))
         self._sock = sock

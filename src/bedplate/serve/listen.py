@@ -1,8 +1,10 @@
 """Listening: a loopback socket, and an ASGI application served on it until the process is told to stop.
 
 A new replica binds the port of the one before (SO_REUSEPORT) and takes connections once it listens, while the old one finishes what it
-has begun; a connection that the kernel queues in the very instant of the end is reset, and its client tries again. Nothing but a
-loopback address is bound: beyond the machine there is neither authentication nor encryption yet.
+has begun. The kernel spreads new connections over all sockets of a port, and resets those that wait at one that is closed; so before it
+is closed, the newest is told to get them all, and those that wait are taken. Elsewhere than on Linux a connection of that very instant is
+reset, and its client tries again. Nothing but a loopback address is bound: beyond the machine there is neither authentication nor
+encryption yet.
 Does not know: what the application answers.
 """
 
@@ -10,9 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import ipaddress
 import signal
 import socket
+import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +30,30 @@ LOOPBACK = "127.0.0.1"
 GRACE_S = 10
 BACKLOG = 1024
 LAST_REQUEST_S = 0.1
+SO_ATTACH_REUSEPORT_CBPF = 51  # linux/asm-generic/socket.h
+RETURN_1 = struct.pack("=HBBI", 0x06, 0, 0, 1)  # struct sock_filter, linux/filter.h: BPF_RET | BPF_K, the number of a socket
+
+
+def prefer_newest(sock: socket.socket) -> None:
+    """Let the second of the two sockets that listen on a port, which is the newer, get all new connections; `sock` is one of them.
+
+    Alone it gets them on: the kernel falls back to the sockets that there are (socket(7), SO_ATTACH_REUSEPORT_CBPF). Nothing but on Linux.
+    """
+    if sys.platform == "linux":
+        program = ctypes.create_string_buffer(RETURN_1, len(RETURN_1))
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, struct.pack("HL", 1, ctypes.addressof(program)))
+
+
+def taken(listening: socket.socket) -> list[socket.socket]:
+    """The connections that wait at a socket, which is closed after the last."""
+    listening.setblocking(False)
+    waiting: list[socket.socket] = []
+    with listening, contextlib.suppress(BlockingIOError):
+        while True:
+            connection, _ = listening.accept()
+            connection.setblocking(False)
+            waiting.append(connection)
+    return waiting
 
 
 def bind(port: int, host: str = LOOPBACK) -> socket.socket:
@@ -113,10 +142,28 @@ class Listener(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, but who connected just before the end gets an answer: uvicorn hangs up on a connection without a request."""
+        await self.leave()
         for server in self.servers:
             server.close()
         await asyncio.sleep(LAST_REQUEST_S)
         await super().shutdown(sockets)
+
+    async def leave(self) -> None:
+        """Take no more connections at `sock`, once those that wait there are taken. Nothing where it was left before."""
+        if self._sock.fileno() < 0:
+            return
+        prefer_newest(self._sock)
+        with self._sock as sock:
+            listening = sock.dup()  # that what waits is taken after the event loop has closed its own, and then nothing comes between
+            self.servers.pop(0).close()
+        await asyncio.sleep(0)  # it is closed in the next turn of the loop
+        loop = asyncio.get_running_loop()
+        for connection in taken(listening):
+            await loop.connect_accepted_socket(self.protocol, connection)
+
+    def protocol(self) -> asyncio.Protocol:
+        """What answers one connection."""
+        return self.config.http_protocol_class(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]  # uvicorn declares a plain Protocol
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

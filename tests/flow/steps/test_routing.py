@@ -226,13 +226,14 @@ def test_an_idle_endpoint_has_no_replica_and_holds_the_next_request_until_it_has
 
 def test_when_the_router_of_a_new_version_is_killed_the_one_before_takes_the_port(make: Callable[..., Attempt]) -> None:
     rollout = {"rollout": {"steps": ["50%", "100%"], "every": "1m"}}
-    with router(make("lost", 1, {"replicas": 1})) as old, router(make("lost", 2, rollout)) as new:
+    with router(make("lost", 1, {"replicas": 1})) as old:
         url = f"http://127.0.0.1:{old.ready()}/predict"
-        new.ready()
-        until(lambda: new.said("rollout"))
-        assert httpx.post(url, json={"id": 599}, timeout=20).status_code == 200
-        os.kill(new.process.pid, signal.SIGKILL)
-        new.process.wait()
+        with router(make("lost", 2, rollout)) as new:
+            new.ready()
+            until(lambda: new.said("rollout"))
+            assert httpx.post(url, json={"id": 599}, timeout=20).status_code == 200
+            os.kill(new.process.pid, signal.SIGKILL)
+            new.process.wait()
 
         def answered() -> bool:
             try:

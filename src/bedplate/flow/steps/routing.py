@@ -41,6 +41,7 @@ SLOW_WINDOW_S = 30.0  # of the slowest percent
 DRAIN_S = 1.0
 START_S = 600.0
 BACK_S = 5.0  # how long the version before may take to open the public port again
+LEAVE_S = 0.5  # for clients of the port that is given up to ask once more, and be told
 ENTRY = "bedplate.flow.replica"
 _LOG = logging.getLogger("bedplate.endpoint")
 
@@ -265,8 +266,8 @@ class Routing:
                 return
             self._router.door = None
         elif not mine and self._is_open and not self._leaving:
-            self._door.shut()
             self._router.door = self._public
+            self._door.shut()
         if mine != self._is_open and not self._leaving:
             self._is_open = mine
             self._say()
@@ -287,5 +288,9 @@ class Routing:
         while time.monotonic() < end_s:
             other = self._doors.router(self._before.name)
             if other is None or not other.alive or other.open:
-                return
+                break
             time.sleep(TICK_S)
+        self._router.door = self._public  # who asks on a connection that is kept is told to connect to the other
+        if self._is_open:
+            self._door.shut()
+        time.sleep(LEAVE_S)
