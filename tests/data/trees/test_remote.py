@@ -39,7 +39,7 @@ def test_objects_go_there_and_come_back(remote: Remote, tmp_path: Path) -> None:
     large = os.urandom(1 << 16) * (MULTIPART_BYTES >> 16) + b"more"
     for data in (b"one", b"", large):
         _, md5, path = stored(tmp_path, data)
-        remote.put(md5, path)
+        remote.put(md5, str(path))
         there = Objects(tmp_path / f"other-{len(data)}")
         assert remote.fetch(md5, there) == len(data)
         assert there.path(md5).read_bytes() == data
@@ -53,7 +53,7 @@ def test_what_is_absent_or_damaged_is_not_taken(remote: Remote, tmp_path: Path) 
     there = Objects(tmp_path / "other")
     with pytest.raises(NotFound, match="the remote has no such object"):
         remote.fetch(md5, there)
-    remote.put(md5, path)
+    remote.put(md5, str(path))
     if isinstance(remote, S3Remote):
         obstore.put(remote.store, f"files/md5/{md5[:2]}/{md5[2:]}", b"0ne")
     else:
@@ -69,7 +69,7 @@ def test_s3_objects_lie_where_dvc_looks(s3: S3, tmp_path: Path) -> None:
     values = settings(s3)
     remote = open_remote(tmp_path, "store", values)
     _, md5, path = stored(tmp_path, b"one")
-    remote.put(md5, path)
+    remote.put(md5, str(path))
     whole = open_remote(tmp_path, "store", {**values, "url": "s3://trees"})
     assert isinstance(whole, S3Remote)
     prefix = values["url"].rpartition("/")[2]
@@ -94,5 +94,5 @@ def test_a_remote_that_cannot_be_is_named(s3: S3, tmp_path: Path) -> None:
     relative = open_remote(tmp_path, "store", {"url": "../remote"})
     _, md5, path = stored(tmp_path, b"one")
     (tmp_path / ".dvc").mkdir()
-    relative.put(md5, path)
+    relative.put(md5, str(path))
     assert (tmp_path / "remote" / "files" / "md5" / "f9").is_dir()

@@ -42,9 +42,9 @@ def from_bytes(data: bytes, name: str) -> dict[str, str]:
         files = {str(entry["relpath"]): str(entry["md5"]) for entry in listed}
     except (ValueError, TypeError, KeyError) as error:
         raise DataError("a tree's manifest is not a list of files", value=name) from error
-    for path, md5 in files.items():
-        if not is_inside(path) or not OBJECT.fullmatch(md5):
-            raise DataError("a tree's manifest names what is no file of it", value=path, fix=f"do not use the tree {name}")
+    if not all(files) or not is_inside("/".join(files) or "-") or not all(map(OBJECT.fullmatch, files.values())):
+        wrong = next(path for path, md5 in files.items() if not is_inside(path) or not OBJECT.fullmatch(md5))
+        raise DataError("a tree's manifest names what is no file of it", value=wrong, fix=f"do not use the tree {name}")
     return files
 
 

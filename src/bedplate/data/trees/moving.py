@@ -44,13 +44,14 @@ def push(repository: Repository, targets: Sequence[str], remote: str, progress: 
     name, values = repository.remote(remote)
     there = open_remote(repository.root, name, values)
     files, manifests = _objects(repository, read(repository, targets))
+    cache = repository.cache
     missing = {*files, *manifests} - there.present({*files, *manifests})
-    absent = missing - repository.cache.present(missing)
+    absent = missing - cache.present(missing)
     if absent:
         raise NotFound(f"{len(absent)} objects are in neither the cache nor the remote", value=min(absent), fix="add their files again")
 
     def put(md5: str) -> int:
-        return there.put(md5, repository.cache.path(md5))
+        return there.put(md5, cache.name(md5))
 
     with closing(State(repository.notes)) as state:
         for group in (sorted(missing & files), sorted(missing & manifests)):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bedplate.core.errors import DataError
@@ -21,6 +22,7 @@ from bedplate.data.trees.state import Stamp, stamp
 
 MANY = 500
 ARRIVING = "arriving"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,26 @@ class Objects:
 
     folder: Path
 
+    @cached_property
+    def _folder(self) -> str:
+        return str(self.folder)
+
+    @cached_property
+    def _arriving(self) -> str:
+        return f"{self.folder.parent}/{ARRIVING}"
+
+    @cached_property
+    def _own(self) -> str:
+        """What tells this process's arriving files from those of others; within a process no object arrives twice at once."""
+        return os.urandom(8).hex()
+
     def path(self, md5: str) -> Path:
         """Where an object lies, or would."""
         return self.folder / md5[:2] / md5[2:]
+
+    def name(self, md5: str) -> str:
+        """The same as text: a path object costs as much as a call of the kernel."""
+        return f"{self._folder}/{md5[:2]}/{md5[2:]}"
 
     def present(self, wanted: Collection[str]) -> set[str]:
         """Those of the wanted that are there; many are looked for by listing folders."""
@@ -48,7 +67,7 @@ class Objects:
     def is_at(self, md5: str, there: Stamp) -> bool:
         """Whether an object has that stamp."""
         try:
-            return stamp(os.stat(f"{self.folder}/{md5[:2]}/{md5[2:]}")) == there  # noqa: PTH116 - 20,000 times
+            return stamp(os.stat(self.name(md5))) == there  # noqa: PTH116 - 20,000 times
         except FileNotFoundError:
             return False
 
@@ -56,14 +75,23 @@ class Objects:
         """Store an object. Raises DataError when the bytes are not those of that name."""
         if md5_of(data) != md5[:32]:
             raise DataError("an object is damaged", value=md5, fix="pull it again, or add its file again")
-        with self.arriving(md5) as name:
-            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, READ_ONLY)
+        name = self._free(md5)
+        try:
+            try:
+                descriptor = os.open(name, _NEW, READ_ONLY)
+            except FileNotFoundError:
+                os.makedirs(self._arriving, exist_ok=True)  # noqa: PTH103 - 20,000 times
+                descriptor = os.open(name, _NEW, READ_ONLY)
             try:
                 written = os.write(descriptor, data)
                 while written < len(data):
                     written += os.write(descriptor, memoryview(data)[written:])
             finally:
                 os.close(descriptor)
+            self._arrived(name, md5)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
 
     @contextmanager
     def arriving(self, md5: str) -> Iterator[str]:
@@ -71,28 +99,38 @@ class Objects:
 
         All such names are in one folder: where a file is made, ext4 puts it, and one after the other costs half of here and there.
         """
-        name = f"{self.folder.parent}/{ARRIVING}/{md5}.{os.urandom(4).hex()}"
-        os.makedirs(f"{self.folder.parent}/{ARRIVING}", exist_ok=True)  # noqa: PTH103 - 20,000 times
+        name = self._free(md5)
+        os.makedirs(self._arriving, exist_ok=True)  # noqa: PTH103 - as above
         try:
             yield name
-            try:
-                os.rename(name, f"{self.folder}/{md5[:2]}/{md5[2:]}")  # noqa: PTH104 - 20,000 times
-            except FileNotFoundError:
-                os.makedirs(f"{self.folder}/{md5[:2]}", exist_ok=True)  # noqa: PTH103 - as above
-                os.rename(name, f"{self.folder}/{md5[:2]}/{md5[2:]}")  # noqa: PTH104 - as above
+            self._arrived(name, md5)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
 
-    def put_copy(self, md5: str, source: Path) -> int:
+    def _free(self, md5: str) -> str:
+        return f"{self._arriving}/{md5}.{self._own}"
+
+    def _arrived(self, name: str, md5: str) -> None:
+        try:
+            os.rename(name, self.name(md5))  # noqa: PTH104 - as above
+        except FileNotFoundError:
+            os.makedirs(f"{self._folder}/{md5[:2]}", exist_ok=True)  # noqa: PTH103 - as above
+            os.rename(name, self.name(md5))  # noqa: PTH104 - as above
+
+    def put_copy(self, md5: str, source: str) -> int:
         """Store a file, by its blocks where that can be, otherwise as a copy; its bytes."""
-        with source.open("rb", buffering=0) as file:
-            data = file.read(BLOCK_BYTES + 1)
+        descriptor = os.open(source, os.O_RDONLY)
+        try:
+            data = os.read(descriptor, BLOCK_BYTES + 1)
+        finally:
+            os.close(descriptor)
         if len(data) <= BLOCK_BYTES:
             self.put_bytes(md5, data)
             return len(data)
-        self.put_file(md5, source, ("reflink", "copy"))
-        return source.stat().st_size
+        path = Path(source)
+        self.put_file(md5, path, ("reflink", "copy"))
+        return path.stat().st_size
 
     def put_file(self, md5: str, source: Path, kinds: Sequence[str]) -> str:
         """Store a file whose digest is known; says how: reflink, hardlink or copy."""
@@ -123,7 +161,7 @@ class Objects:
 
     def sound(self, md5: str, known: Stamp | None) -> Stamp | None:
         """The stamp of an object that is as its name says; hashed unless its stamp is known. None when it is damaged. Raises OSError."""
-        now = stamp(os.stat(f"{self.folder}/{md5[:2]}/{md5[2:]}"))  # noqa: PTH116 - 20,000 times
+        now = stamp(os.stat(self.name(md5)))  # noqa: PTH116 - 20,000 times
         if now == known:
             return now
         [found] = digests(self.folder, [Found(f"{md5[:2]}/{md5[2:]}", now, False, False)], lambda _: None)

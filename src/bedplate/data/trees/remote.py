@@ -34,7 +34,7 @@ class Remote(Protocol):
     def present(self, wanted: Collection[str]) -> set[str]:
         """Those of the wanted objects that are there."""
 
-    def put(self, md5: str, source: Path) -> int:
+    def put(self, md5: str, source: str) -> int:
         """Store the object that lies, verified, in `source`, and return its bytes."""
 
     def fetch(self, md5: str, into: Objects) -> int:
@@ -51,7 +51,7 @@ class FolderRemote:
         """Those that are there."""
         return self.objects.present(wanted)
 
-    def put(self, md5: str, source: Path) -> int:
+    def put(self, md5: str, source: str) -> int:
         """Copy an object there."""
         return self.objects.put_copy(md5, source)
 
@@ -81,11 +81,12 @@ class S3Remote:
         except (BaseError, OSError) as error:
             raise self._away(error) from error
 
-    def put(self, md5: str, source: Path) -> int:
+    def put(self, md5: str, source: str) -> int:
         """Upload an object; a store that tells another MD5 has not stored it."""
-        size = source.stat().st_size
+        file = Path(source)
+        size = file.stat().st_size
         try:
-            told = obstore.put(self.store, _key(md5), source, use_multipart=size > MULTIPART_BYTES, chunk_size=MULTIPART_BYTES)
+            told = obstore.put(self.store, _key(md5), file, use_multipart=size > MULTIPART_BYTES, chunk_size=MULTIPART_BYTES)
             tag = _MD5.fullmatch(told.get("e_tag") or "") if size <= MULTIPART_BYTES else None
             damaged = tag is not None and tag[1] != md5[:32] and obstore.head(self.store, _key(md5))["size"] != size
             if damaged:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +39,9 @@ def scan(root: Path, target: str) -> list[Found]:
         raise NotFound("no such file or folder, or a link", value=str(path), fix="name a file or folder of the project")
     if not path.is_dir():
         return [_file(root, str(path), target, path.lstat())]
-    return list(_below(root, target, _rules(root, target)))
+    found: list[Found] = []
+    _below(root, target, _rules(root, target), found)
+    return found
 
 
 def digests(root: Path, files: Sequence[Found], progress: Progress) -> list[str]:
@@ -84,7 +86,7 @@ def _rules(root: Path, target: str) -> list[ignore.Rule]:
     return known
 
 
-def _below(root: Path, folder: str, known: list[ignore.Rule]) -> Iterator[Found]:
+def _below(root: Path, folder: str, known: list[ignore.Rule], found: list[Found]) -> None:
     with os.scandir(root / folder) as entries:
         for entry in entries:
             path = f"{folder}/{entry.name}"
@@ -92,11 +94,11 @@ def _below(root: Path, folder: str, known: list[ignore.Rule]) -> Iterator[Found]
             if entry.name in ignore.ALWAYS or (known and ignore.ignores(known, path, is_folder)):
                 continue
             if is_folder:
-                yield from _below(root, path, known)
+                _below(root, path, known, found)
             elif entry.name == ignore.FILE:
                 raise DataError("a tree holds a .dvcignore", value=path, fix="move it to a folder above the tree")
             else:
-                yield _file(root, entry.path, path, entry.stat(follow_symlinks=False))
+                found.append(_file(root, entry.path, path, entry.stat(follow_symlinks=False)))
 
 
 def _file(root: Path, full: str, path: str, found: os.stat_result) -> Found:
