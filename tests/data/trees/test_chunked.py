@@ -34,16 +34,13 @@ def stored_bytes(repository: Repository) -> int:
     return sum(path.stat().st_size for path in (repository.root / ".dvc" / "cache" / "chunks" / "packs").rglob("*") if path.is_file())
 
 
-def test_two_threads_find_the_cuts_of_one_pass(tmp_path: Path) -> None:
+def test_the_chunks_of_a_file_lie_between_its_cuts(tmp_path: Path) -> None:
     for seed, size in ((1, 9 * MB + 12345), (2, 3 * MB), (3, 1), (4, 0), (5, 2 * MB + 7)):
         data = random.Random(seed).randbytes(size)
         (tmp_path / "x").write_bytes(data)
         told: list[int] = []
         chunks = chunks_of(tmp_path / "x", told.append)
-        begin, ends, space = 0, [], cuts.scratch()
-        while begin < size:
-            begin = cuts.cut_after(data, begin, space)
-            ends.append(begin)
+        ends = list(cuts.ends(size, lambda at, count, data=data: data[at : at + count]))
         assert [chunk.end for chunk in chunks] == ends
         assert [chunk.begin for chunk in chunks] == [0, *ends[:-1]][: len(ends)]
         assert all(blake3(data[chunk.begin : chunk.end]).digest() == chunk.digest for chunk in chunks)

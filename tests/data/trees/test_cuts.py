@@ -6,21 +6,18 @@ import os
 import random
 from itertools import pairwise
 
-from bedplate.data.trees.cuts import LEAST_BYTES, WINDOW_BYTES, WORD_BYTES, cut_after, scratch
+from bedplate.data.trees.cuts import LEAST_BYTES, WINDOW_BYTES, WORD_BYTES, ends
 
 
 def cuts(data: bytes, begin: int = 0) -> list[int]:
-    found, space = [begin], scratch()
-    while found[-1] < len(data):
-        found.append(cut_after(data, found[-1], space))
-    return found[1:]
+    return list(ends(len(data), lambda at, count: data[at : at + count], begin))
 
 
 def test_chunks_are_bounded_and_cover_everything() -> None:
     for data in (random.Random(1).randbytes(6 << 20), bytes(4 << 20), b"ab" * (2 << 20), b"x", os.urandom(LEAST_BYTES + WINDOW_BYTES)):
-        ends = [0, *cuts(data)]
-        assert ends[-1] == len(data)
-        lengths = [end - begin for begin, end in pairwise(ends)]
+        found = [0, *cuts(data)]
+        assert found[-1] == len(data)
+        lengths = [end - begin for begin, end in pairwise(found)]
         assert all(LEAST_BYTES <= length <= LEAST_BYTES + WINDOW_BYTES + WORD_BYTES for length in lengths[:-1])
         assert lengths[-1] <= LEAST_BYTES + WINDOW_BYTES + WORD_BYTES
 

@@ -5,20 +5,19 @@
     .dvc/tmp/bedplate-chunks.db           which chunk lies in which pack; it may be deleted, the lists say it too
     large.chunks                          beside the file, for git: the content's name and size (DVC does not read it)
 
-A file is read once: two threads cut and hash a half each, and the second half's cuts are those of a single pass, because the first thread
-goes on until it meets one of them. Does not know: remotes.
+A file's cuts are found first, then what lies between them is hashed. Does not know: remotes.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from blake3 import blake3
 
 from bedplate.core.atomic import write_json
 from bedplate.core.errors import BedplateError, DataError, NotFound
-from bedplate.data.trees.cuts import cut_after, scratch
+from bedplate.data.trees.cuts import ends
 from bedplate.data.trees.link import READ_ONLY, beside, linked
 from bedplate.data.trees.repository import Repository
 from bedplate.data.trees.scan import Progress
@@ -34,6 +33,8 @@ from bedplate.data.trees.state import Stamp, stamp
 
 SUFFIX = ".chunks"
 DIGEST_BYTES = 32
+HASHING = 2  # threads
+BATCH = 16  # chunks that one thread is given at a time
 _SCHEMA = """
 create table if not exists places (digest blob primary key, pack text, begin integer, length integer) without rowid;
 create table if not exists seen (path text primary key, inode integer, mtime_ns integer, size_bytes integer, name text) without rowid;
@@ -142,32 +143,28 @@ def read_pointer(file: Path) -> Pointer:
 
 
 def chunks_of(path: Path, progress: Progress) -> list[Chunk]:
-    """The chunks of a file, in order, found and hashed by two threads; those of one pass over it."""
-    if not path.stat().st_size:
-        return []
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data, memoryview(data) as view:
-        middle = len(view) // 2
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(lambda: list(_from(view, middle, len(view), progress)))
-            first = list(_from(view, 0, middle, progress))
-            second = waiting.result()
-        starts = {chunk.begin: number for number, chunk in enumerate(second)}
-        end = first[-1].end if first else 0
-        while end not in starts and end < len(view):
-            chunk = next(_from(view, end, len(view), lambda _: None))
-            first.append(chunk)
-            end = chunk.end
-        return first + second[starts[end] :] if end in starts else first
+    """The chunks of a file, in order: all cuts first, for which one byte in 17 is read, then two threads hash what lies between.
 
+    2 GiB take 0.45 s so; 0.60 where threads hash while cuts are found (they wait for the interpreter's lock) or where the file is mapped.
+    """
+    with path.open("rb") as file:
+        descriptor = file.fileno()
+        nbytes = os.fstat(descriptor).st_size
+        cuts = [0, *ends(nbytes, lambda at, count: os.pread(descriptor, count, at))]
+        spans = list(pairwise(cuts))
 
-def _from(view: memoryview, begin: int, stop: int, progress: Progress) -> Iterator[Chunk]:
-    """Chunks from `begin` on, the last of them the first that ends at `stop` or behind it."""
-    space = scratch()
-    while begin < stop:
-        end = cut_after(view, begin, space)
-        yield Chunk(begin, end, blake3(view[begin:end]).digest())
-        progress(end - begin)
-        begin = end
+        def hashed(part: Sequence[tuple[int, int]]) -> list[Chunk]:
+            space = memoryview(bytearray(max(end - begin for begin, end in part)))
+            found = []
+            for begin, end in part:
+                count = os.preadv(descriptor, [space[: end - begin]], begin)
+                found.append(Chunk(begin, end, blake3(space[:count]).digest()))
+                progress(count)
+            return found
+
+        with ThreadPoolExecutor(HASHING) as pool:
+            waiting = [pool.submit(hashed, spans[first : first + BATCH]) for first in range(0, len(spans), BATCH)]
+            return [chunk for each in waiting for chunk in each.result()]
 
 
 def _name(chunks: Sequence[Chunk]) -> str:

@@ -9,7 +9,7 @@ Does not know: files or digests.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -20,26 +20,25 @@ WORD_BYTES = 8
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: spreads words that differ in few bits
 
 
-def cut_after(data: Any, begin: int, scratch: npt.NDArray[np.uint64]) -> int:
-    """The end of the chunk of `data` (a buffer) that begins at `begin`, in bytes; what is left where that is too little to look for a cut.
+def ends(nbytes: int, read: Callable[[int, int], bytes], begin: int = 0) -> Iterator[int]:
+    """Where the chunks end of a content of `nbytes` of which the first begins at `begin`. `read(at, count)` gives bytes of it.
 
-    `scratch` holds WINDOW_BYTES / 8 words. A chunk has LEAST_BYTES to LEAST_BYTES + WINDOW_BYTES + 8.
+    A chunk has LEAST_BYTES to LEAST_BYTES + WINDOW_BYTES + 8; the last one has what is left where that is too little to look for a cut.
     """
-    nbytes = len(data)
-    first = begin + LEAST_BYTES
-    if nbytes - first < WINDOW_BYTES + WORD_BYTES:
-        return nbytes
-    least, best = None, first
+    scratch = np.empty(WINDOW_BYTES // WORD_BYTES, np.uint64)
+    end = begin
+    while end < nbytes:
+        first = end + LEAST_BYTES
+        small = nbytes - first < WINDOW_BYTES + WORD_BYTES
+        end = nbytes if small else first + _least(read(first, WINDOW_BYTES + WORD_BYTES), scratch)
+        yield end
+
+
+def _least(window: bytes, scratch: npt.NDArray[np.uint64]) -> int:
+    """Where the least hash of a window lies, the first of equals."""
+    found = []
     for offset in range(WORD_BYTES):
-        words = np.frombuffer(data, "<u8", WINDOW_BYTES // WORD_BYTES, first + offset)
-        np.multiply(words, MULTIPLIER, out=scratch)
+        np.multiply(np.frombuffer(window, "<u8", WINDOW_BYTES // WORD_BYTES, offset), MULTIPLIER, out=scratch)
         number = int(scratch.argmin())
-        value, place = int(scratch[number]), first + offset + number * WORD_BYTES
-        if least is None or (value, place) < (least, best):
-            least, best = value, place
-    return best
-
-
-def scratch() -> npt.NDArray[np.uint64]:
-    """What one thread computes in."""
-    return np.empty(WINDOW_BYTES // WORD_BYTES, np.uint64)
+        found.append((int(scratch[number]), offset + number * WORD_BYTES))
+    return min(found)[1]

@@ -43,7 +43,8 @@ def push(repository: Repository, targets: Sequence[str], remote: str, progress: 
     """Copy to the remote what it lacks. Raises NotFound for what neither cache nor remote has, and DataError for a damaged object."""
     name, values = repository.remote(remote)
     there = open_remote(repository.root, name, values)
-    files, manifests = _objects(repository, read(repository, targets))
+    tracked = read(repository, targets)
+    files, manifests = _objects(repository, tracked)
     cache = repository.cache
     missing = {*files, *manifests} - there.present({*files, *manifests})
     absent = missing - cache.present(missing)
@@ -56,7 +57,7 @@ def push(repository: Repository, targets: Sequence[str], remote: str, progress: 
     with closing(State(repository.notes)) as state:
         for group in (sorted(missing & files), sorted(missing & manifests)):
             _check_sound(repository, state, group)
-            _each(put, group, there, progress)
+            _each(put, group, there, _mean_bytes(tracked), progress)
     return Moved(name, len(missing), len(files) + len(manifests))
 
 
@@ -70,14 +71,14 @@ def fetch(repository: Repository, targets: Sequence[str], remote: str, progress:
     if lacking:
         name, values = repository.remote(remote)
         there = open_remote(repository.root, name, values)
-        _each(lambda md5: there.fetch(md5, cache), sorted(lacking), there, progress)
+        _each(lambda md5: there.fetch(md5, cache), sorted(lacking), there, 0, progress)
     files, _ = _objects(repository, tracked)
     with closing(State(repository.notes)) as state:
         missing = sorted(files - _sound(repository, state, cache.present(files)))
         if missing:
             name, values = repository.remote(remote)
             there = open_remote(repository.root, name, values)
-            _each(lambda md5: there.fetch(md5, cache), missing, there, progress)
+            _each(lambda md5: there.fetch(md5, cache), missing, there, _mean_bytes(tracked), progress)
             state.note({}, {md5: stamp(cache.path(md5).stat()) for md5 in missing}, time.time_ns() + CLOCK_TICK_NS)
     return Moved(name, len(lacking) + len(missing), len(manifests | files))
 
@@ -101,7 +102,7 @@ def check_out(repository: Repository, targets: Sequence[str], force: bool, progr
                 raise BedplateError("a file would be lost: the cache does not have it", value=first, fix="bedplate data add it, or --force")
             for path in extra:
                 (repository.root / path).unlink()
-            stamps = _place(repository, repository.root, {path: wanted[path] for path in todo}, tracked.executable, repository.links)
+            stamps = _place(repository, repository.root, {path: wanted[path] for path in todo}, tracked, repository.links)
             state.note({path: (each, wanted[path]) for path, each in stamps.items()}, {}, time.time_ns() + CLOCK_TICK_NS)
             if tracked.is_tree:
                 (repository.root / target).mkdir(parents=True, exist_ok=True)
@@ -117,7 +118,7 @@ def copy_out(repository: Repository, target: str, folder: Path) -> int:
     files = {path[len(target) :].lstrip("/"): md5 for path, md5 in files_of(repository, target, tracked).items()}
     if not tracked.is_tree:
         files = {folder.name: tracked.md5}
-    _place(repository, folder if tracked.is_tree else folder.parent, files, tracked.executable, ["reflink", "copy"])
+    _place(repository, folder if tracked.is_tree else folder.parent, files, tracked, ["reflink", "copy"])
     return len(files)
 
 
@@ -168,15 +169,19 @@ def _check_sound(repository: Repository, state: State, names: Sequence[str]) -> 
         from_bytes(repository.cache.path(md5).read_bytes(), md5)
 
 
-def _each(move: Callable[[str], int], names: Sequence[str], remote: Remote, progress: Progress) -> None:
-    """Move objects: to a folder a batch a core, to a server over many connections. The first failure ends it; what has arrived stays."""
+def _mean_bytes(tracked: Mapping[str, Tracked]) -> int:
+    return sum(each.size_bytes for each in tracked.values()) // max(1, sum(each.nfiles or 1 for each in tracked.values()))
+
+
+def _each(move: Callable[[str], int], names: Sequence[str], remote: Remote, mean_bytes: int, progress: Progress) -> None:
+    """Move objects: to a folder in batches, to a server over many connections. The first failure ends it; what has arrived stays."""
     if isinstance(remote, FolderRemote):
 
         def batch(part: slice) -> None:
             for md5 in names[part]:
                 progress(move(md5))
 
-        in_batches(batch, [1 << 16] * len(names))
+        in_batches(batch, [mean_bytes] * len(names))
         return
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         waiting = [pool.submit(move, md5) for md5 in names]
@@ -188,7 +193,7 @@ def _each(move: Callable[[str], int], names: Sequence[str], remote: Remote, prog
             raise
 
 
-def _place(repository: Repository, root: Path, files: Mapping[str, str], executable: bool, kinds: Sequence[str]) -> dict[str, Stamp]:
+def _place(repository: Repository, root: Path, files: Mapping[str, str], tracked: Tracked, kinds: Sequence[str]) -> dict[str, Stamp]:
     """Put objects at their paths below `root`. Raises DataError where a link leads outside, NotFound for one that is not there."""
     absent = set(files.values()) - repository.cache.present(set(files.values()))
     if absent:
@@ -203,7 +208,7 @@ def _place(repository: Repository, root: Path, files: Mapping[str, str], executa
     def place(batch: slice) -> None:
         for path in names[batch]:
             kind = [each for each in kinds if each != "hardlink" or repository.cache.path(files[path]).stat().st_size]
-            stamps[path] = repository.cache.place(files[path], root / path, kind, executable)
+            stamps[path] = repository.cache.place(files[path], root / path, kind, tracked.executable)
 
-    in_batches(place, [1 << 16] * len(names))
+    in_batches(place, [_mean_bytes({"": tracked})] * len(names))
     return stamps
