@@ -51,6 +51,7 @@ def plan(
     force: Annotated[list[str] | None, typer.Option("--force", help="a step to run though it is up to date")] = None,
     without: Annotated[list[str] | None, typer.Option(help="what a rule of `policies` costs: the same without it, as residency")] = None,
     on: Annotated[str, typer.Option(help="the pool of pools.yaml in which jobs would run")] = "",
+    at: Annotated[str, typer.Option(help="a snapshot of `data snapshot`: every table that it pins as it was then")] = "",
     project: ProjectFolder = Path(),
     as_json: AsJson = False,
     **asked: Any,
@@ -69,7 +70,7 @@ def plan(
         show(report.to_json(), report.text(), as_json)
         return
     with open_workspace(project, parse_pairs(overrides or [], "--set")) as workspace:
-        planned = make_plan(workspace, targets or [], force or [], on)
+        planned = make_plan(workspace, targets or [], force or [], on, at)
         values, text = planned.to_json(), planned.text()
         if is_ruled(workspace):
             offered, below = _offered(workspace, planned, without or [])

@@ -17,7 +17,7 @@ from bedplate.cli.fields import taking
 from bedplate.cli.launch_view import finish, follow
 from bedplate.core.loading import load
 from bedplate.flow.moving import trust
-from bedplate.flow.planner import check_run_targets, steps_for
+from bedplate.flow.planner import check_run_targets, steps_at
 from bedplate.flow.profiled import with_profile
 from bedplate.flow.tables import POLICY
 from bedplate.flow.workspace import open_workspace, request_launch
@@ -25,9 +25,10 @@ from bedplate.flow.workspace import open_workspace, request_launch
 
 @dataclass(frozen=True)
 class Way:
-    """How a launch goes: in which pool jobs run, and whether anybody waits for it."""
+    """How a launch goes: in which pool jobs run, with the tables of which snapshot, and whether anybody waits for it."""
 
     on: str = ""
+    at: str = ""
     detach: bool = False
 
 
@@ -35,6 +36,7 @@ class Way:
     Way,
     {
         "on": "the pool of pools.yaml in which jobs run; what makes data stays where the data lies",
+        "at": "a snapshot of `data snapshot`: every table that it pins is read as it was then",
         "detach": "leave it running in the background",
     },
 )
@@ -56,14 +58,16 @@ def run(
     """
     with open_workspace(project, parse_pairs(overrides or [], "--set")) as workspace:
         check_run_targets(workspace.project.spec, targets)
-        steps_for(workspace.project.spec, [*targets, *(force or [])])
+        steps_at(workspace, [*targets, *(force or [])], way["at"])
         for sha256, reason in parse_pairs(trusted or [], "--trust").items():
             trust(workspace, sha256, reason)
         if way["on"]:
             load(POLICY, "check", "pass")(workspace, way["on"])
         jobs = [target for target in targets if profile and target in workspace.project.spec.jobs]
-        launch = request_launch(with_profile(workspace, jobs), "run", tuple(targets), (*(force or ()), *jobs), on=way["on"])
+        wanted = with_profile(workspace, jobs)
+        launch = request_launch(wanted, "run", tuple(targets), (*(force or ()), *jobs), on=way["on"], at=way["at"])
         if way["detach"]:
             return detach(workspace, launch, as_json)
-        again = command_line("run", targets, {"--set": overrides, "--force": force, "--on": [way["on"]] if way["on"] else None})
+        ways = {f"--{name}": [way[name]] for name in ("on", "at") if way[name]}
+        again = command_line("run", targets, {"--set": overrides, "--force": force, **ways})
         return finish(workspace, follow(workspace, launch, as_json), again, as_json)

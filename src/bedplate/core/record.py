@@ -105,7 +105,9 @@ class RunRecord:
 
 @dataclass
 class LaunchRecord:
-    """One execution of a plan. `mode` is `run` or `up`; `spec` is the project as it was when somebody asked; `on` is the pool for jobs."""
+    """One execution of a plan. `mode` is `run` or `up`; `spec` is the project as it was when somebody asked; `on` is the pool for jobs,
+    `at` the snapshot whose tables are read.
+    """
 
     id: str
     mode: str
@@ -117,6 +119,7 @@ class LaunchRecord:
     message: str = ""
     finished_at_s: float | None = None
     on: str = ""
+    at: str = ""
 
 
 @dataclass
@@ -264,7 +267,8 @@ class Records:
         payload = event.payload
         if event.kind == "launch.requested":
             targets, force = tuple(payload["targets"]), tuple(payload["force"])
-            asked = LaunchRecord(event.subject, payload["mode"], targets, force, payload["spec"], event.at_s, on=payload.get("on", ""))
+            asked = LaunchRecord(event.subject, payload["mode"], targets, force, payload["spec"], event.at_s)
+            asked.on, asked.at = payload.get("on", ""), payload.get("at", "")
             self.launches[event.subject] = asked
         elif event.subject in self.launches:  # else the request's payload was erased
             launch = self.launches[event.subject]

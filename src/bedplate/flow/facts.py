@@ -16,7 +16,7 @@ from typing import Any
 from bedplate.core.atomic import write_json
 from bedplate.core.attempt import Identity, is_alive
 from bedplate.core.digest import digest, digest_file, digest_files
-from bedplate.core.errors import DataError, NotFound
+from bedplate.core.errors import DataError, NotFound, nearest
 from bedplate.core.loading import Entry, load
 from bedplate.core.plan import Step
 from bedplate.core.pool import Inventory, Pool
@@ -73,8 +73,12 @@ class Made:
     present: bool
 
 
-def gather(workspace: Workspace, steps: Iterable[Step]) -> Facts:
-    """The facts for these steps. Raises SpecError for missing code and DataError for a missing source."""
+def gather(workspace: Workspace, steps: Iterable[Step], at: str = "") -> Facts:
+    """The facts for these steps, tables as the snapshot `at` pins them, if one is named.
+
+    Raises SpecError for missing code, DataError for a missing source, and NotFound for a snapshot that is not there or of which a table is
+    gone.
+    """
     records = workspace.records
     steps = tuple(steps)
     with_code = [step for step in steps if step.entries or step.globs]
@@ -90,7 +94,7 @@ def gather(workspace: Workspace, steps: Iterable[Step]) -> Facts:
         ruled=is_ruled(workspace),
         aliased=dict(_aliased(records, steps)),
         rates=dict(_rates(workspace, steps)),
-        held=dict(_held(workspace, steps)),
+        held={**dict(_held(workspace, steps)), **dict(_at(workspace, steps, at))},
     )
 
 
@@ -123,6 +127,24 @@ def _held(workspace: Workspace, steps: Iterable[Step]) -> Iterable[tuple[str, tu
             version = records.version(f"{step.name}@{rolled['version']}")
             made = Made(records.run(version.run), {step.name: version}, is_present(workspace, version))
             yield step.name, (made, f"held at {version.ref} by {rolled['by']}: {rolled['reason']}")
+
+
+def _at(workspace: Workspace, steps: Iterable[Step], at: str) -> Iterable[tuple[str, tuple[Made, str]]]:
+    records = workspace.records
+    for name in pinned_by(records, steps, at):
+        version = records.version(records.snapshots[at]["pinned"][name]["version"])
+        if not is_present(workspace, version):
+            raise NotFound("a table of the snapshot is gone", value=f"{at}: {version.ref}", fix="name a later snapshot, or none")
+        yield name, (Made(records.run(version.run), {name: version}, True), f"{version.ref} is pinned by the snapshot {at}")
+
+
+def pinned_by(records: Records, steps: Iterable[Step], at: str) -> list[str]:
+    """The steps whose tables a snapshot pins; none without one. Raises NotFound for a snapshot that is not there."""
+    if not at:
+        return []
+    if at not in records.snapshots:
+        raise NotFound("no such snapshot", value=at, fix=nearest(at, records.snapshots))
+    return [step.name for step in steps if step.kind in ("ingest", "transform") and step.name in records.snapshots[at]["pinned"]]
 
 
 def _aliased(records: Records, steps: Iterable[Step]) -> Iterable[tuple[str, Version]]:

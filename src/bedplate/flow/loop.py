@@ -30,7 +30,7 @@ from bedplate.core.spec import Resources
 from bedplate.flow.accept import Findings, finished, storable
 from bedplate.flow.facts import Facts, Made, gather
 from bedplate.flow.launching import make_attempt, run_created, waivers
-from bedplate.flow.planner import plan_steps, steps_for
+from bedplate.flow.planner import plan_steps, steps_at
 from bedplate.flow.tables import LAUNCHERS, POLICY, ROLLOUTS, SERIES, SIGNING
 from bedplate.flow.workspace import Workspace
 
@@ -241,7 +241,7 @@ class Loop:
         seq = self.workspace.records.seq
         try:
             workspace = self.workspace.with_spec(launch.spec)
-            steps = steps_for(workspace.project.spec, launch.targets)
+            steps = steps_at(workspace, launch.targets, launch.at)
             facts = self._facts(workspace, launch, steps)
             plan = plan_steps(workspace.project.name, launch.targets, steps, facts, launch.force, launch.on)
             self.plans[launch.id] = (seq, plan)
@@ -260,7 +260,7 @@ class Loop:
         return [run for run in self.workspace.records.live() if run.launch == launch.id and run.status != "ready"]
 
     def _facts(self, workspace: Workspace, launch: LaunchRecord, steps: tuple[Step, ...]) -> Facts:
-        facts = gather(workspace, steps)
+        facts = gather(workspace, steps, launch.at)
         mine = {
             run.step: run for run in self.workspace.records.runs.values() if run.launch == launch.id and run.state.status == "succeeded"
         }

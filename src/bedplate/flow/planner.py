@@ -13,7 +13,7 @@ from bedplate.core.errors import BedplateError
 from bedplate.core.loading import load
 from bedplate.core.plan import Plan, Step
 from bedplate.core.spec import ProjectSpec
-from bedplate.flow.facts import Facts, gather
+from bedplate.flow.facts import Facts, gather, pinned_by
 from bedplate.flow.intervals import explained
 from bedplate.flow.lower import lower, select
 from bedplate.flow.stale import judge
@@ -35,10 +35,22 @@ def plan_steps(project: str, targets: Sequence[str], steps: Sequence[Step], fact
     return replace(placed, steps=explained(placed.steps, facts.rates))
 
 
-def plan(workspace: Workspace, targets: Sequence[str] = (), force: Sequence[str] = (), on: str = "") -> Plan:
-    """What would run, where and why, for `targets` (none: everything declared). Starts nothing and changes nothing."""
+def steps_at(workspace: Workspace, targets: Sequence[str], at: str = "") -> tuple[Step, ...]:
+    """The same, without what only made the tables that the snapshot `at` pins. Raises NotFound for a snapshot that is not there."""
     steps = steps_for(workspace.project.spec, targets)
-    facts = gather(workspace, steps)
+    pinned = set(pinned_by(workspace.records, steps, at))
+    cut = [replace(step, needs=()) if step.name in pinned else step for step in steps]
+    kept = {step.name for step in select(cut, targets)} if targets else {step.name for step in steps}
+    return tuple(replace(step, sources=()) if step.name in pinned else step for step in cut if step.name in kept)
+
+
+def plan(workspace: Workspace, targets: Sequence[str] = (), force: Sequence[str] = (), on: str = "", at: str = "") -> Plan:
+    """What would run, where and why, for `targets` (none: everything declared), with the tables of the snapshot `at`.
+
+    Starts nothing and changes nothing.
+    """
+    steps = steps_at(workspace, targets, at)
+    facts = gather(workspace, steps, at)
     planned = plan_steps(workspace.project.name, targets, steps, facts, force, on)
     jobs = workspace.project.spec.jobs
     if not any(step.name in jobs and jobs[step.name].mesh_is_planned for step in steps):

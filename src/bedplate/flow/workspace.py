@@ -82,21 +82,23 @@ def open_workspace(folder: Path, overrides: Mapping[str, str] | None = None, clo
 
 
 def request_launch(
-    workspace: Workspace, mode: str, targets: tuple[str, ...], force: tuple[str, ...] = (), why: str = "", on: str = ""
+    workspace: Workspace, mode: str, targets: tuple[str, ...], force: tuple[str, ...] = (), why: str = "", on: str = "", at: str = ""
 ) -> str:
-    """Record that somebody wants `targets` (none: everything) run or brought up, jobs in the pool `on`; returns the launch's id."""
-    wanted = launch_wanted(workspace, mode, targets, force, why, on)
+    """Record that somebody wants `targets` (none: everything) run or brought up, jobs in the pool `on`, with the tables of the snapshot
+    `at`; returns the launch's id.
+    """
+    wanted = launch_wanted(workspace, mode, targets, force, why, on, at)
     workspace.ledger.append([wanted])
     workspace.refresh()
     return wanted.subject
 
 
 def launch_wanted(
-    workspace: Workspace, mode: str, targets: tuple[str, ...], force: tuple[str, ...] = (), why: str = "", on: str = ""
+    workspace: Workspace, mode: str, targets: tuple[str, ...], force: tuple[str, ...] = (), why: str = "", on: str = "", at: str = ""
 ) -> Draft:
     """The event that asks for a launch, which is its subject."""
     spec = workspace.project.spec.model_dump(mode="json", by_alias=True)
-    placed = {"on": on} if on else {}
+    placed = {name: value for name, value in (("on", on), ("at", at)) if value}
     payload = {"mode": mode, "targets": list(targets), "force": list(force), "spec": spec, "by": getpass.getuser(), "why": why, **placed}
     return Draft("launch.requested", f"{mode}-{os.urandom(4).hex()}", payload)
 
