@@ -36,6 +36,7 @@ BENCHES = (
     "planner",
     "tracking",
     "serving",
+    "serving_faults",
     "lake_readers",
     "trees",
     "kafka_delta",

@@ -14,6 +14,9 @@ def test_an_endpoint_that_is_up_follows_at_once(whole: Path, experiment: str) ->
         done = bedplate(whole, "rollback", "amount", "--reason", "it was worse")
         assert done.returncode == 0, done.stderr
         assert f"amount@production is amount@1 again (it was {experiment})" in done.stdout
+        forth = as_json(whole, "rollback", "amount", "--to", experiment.partition("@")[2], "--reason", "it was not")
+        assert (forth["version"], forth["status"], list(forth["serving"])) == (experiment, "done", ["amounts"]), "one object says all"
+        assert as_json(whole, "rollback", "amount", "--to", "1", "--reason", "it was")["endpoints"] == ["amounts"]
         assert as_json(whole, "plan", "amounts")["steps"][-1]["verdict"] == "fresh", "it is served already"
         serving = [run for run in as_json(whole, "ps") if run["step"] == "amounts" and run["status"] == "ready"]
         assert serving

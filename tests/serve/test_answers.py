@@ -18,7 +18,7 @@ import pytest
 from bedplate.core.clock import SystemClock
 from bedplate.data.streams.log import Log
 from bedplate.serve import answers
-from bedplate.serve.answers import AnswerLog
+from bedplate.serve.answers import AnswerLog, lost_answers, settle
 from serve.replica import MemoryStream
 
 WAIT_S = 30.0
@@ -27,7 +27,8 @@ WAIT_S = 30.0
 class Kit:
     """A stream, a drain that counts, and the errors that were reported."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.stream = MemoryStream()
         self.errors: list[Exception] = []
         self.reported = threading.Event()
@@ -51,7 +52,8 @@ class Kit:
             return moved
 
     def open(self, **settings: Any) -> AnswerLog:
-        return AnswerLog(self.stream, "endpoint-1/1", drain=self.drain, on_error=self.on_error, **settings)
+        tally = self.folder / "tally"
+        return AnswerLog(self.stream, "endpoint-1/1", drain=self.drain, on_error=self.on_error, tally=tally, **settings)
 
     def wait_drained(self, count: int) -> None:
         with self.moved:
@@ -62,10 +64,10 @@ class Kit:
 
 
 @pytest.fixture
-def kit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kit]:
+def kit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kit]:
     monkeypatch.setattr(answers, "RETRY_S", 0.02)
     monkeypatch.setattr(answers, "DRAIN_S", 0.05)
-    made = Kit()
+    made = Kit(tmp_path)
     yield made
     made.stream.gate.set()
 
@@ -194,6 +196,30 @@ def test_what_comes_after_closing_is_lost_and_counted(kit: Kit) -> None:
     assert log.health()["lost"] == 1
 
 
+def test_a_loss_is_counted_once_however_often_the_log_is_opened(kit: Kit) -> None:
+    kit.stream.gate.clear()
+    first = kit.open(capacity=2)
+    for number in range(3):
+        first.remember({"n": number})
+    assert lost_answers(kit.folder / "tally") == 1, "the queue was full"
+    for _ in range(2):
+        again = AnswerLog(MemoryStream(), "endpoint-1/1", drain=int, on_error=print, tally=kit.folder / "tally")
+        assert again.health()["lost"] == lost_answers(kit.folder / "tally") == 3, "what waited died with its process"
+        assert again.close()
+    assert lost_answers(kit.folder / "none") == 0
+
+
+def test_who_died_and_was_not_replaced_is_settled(kit: Kit) -> None:
+    kit.stream.gate.clear()
+    log, tally = kit.open(), kit.folder / "tally"
+    for number in range(3):
+        log.remember({"n": number})
+    for _ in range(2):
+        assert settle(MemoryStream(), "endpoint-1/1", tally) == lost_answers(tally) == 3
+    assert settle(MemoryStream(), "endpoint-1/1", kit.folder / "none") == 0
+    assert not (kit.folder / "none").exists()
+
+
 @pytest.mark.parametrize("record", [{"n": float("nan")}, {"n": {1, 2}}])
 def test_what_json_cannot_hold_is_an_error_of_the_caller(kit: Kit, record: dict[str, Any]) -> None:
     log = kit.open()
@@ -210,11 +236,17 @@ def _values(log: Log) -> list[int]:
 def test_the_embedded_log_holds_the_answers_of_a_restarted_process_once(tmp_path: Path) -> None:
     nothing: Callable[[], int] = int
     for numbers in (range(30), range(30, 60)):
-        log = AnswerLog(Log(tmp_path, SystemClock()), "e-1/1", drain=nothing, on_error=print)
+        log = AnswerLog(Log(tmp_path, SystemClock()), "e-1/1", drain=nothing, on_error=print, tally=tmp_path / "tally")
+        assert log.missed == 0
         for number in numbers:
             log.remember({"n": number})
         assert log.close()
     assert _values(Log(tmp_path, SystemClock())) == list(range(60))
+
+
+def _numbers(line: str) -> tuple[int, int]:
+    taken, written = map(int, line.split())
+    return taken, written
 
 
 @pytest.mark.crash
@@ -226,23 +258,27 @@ def test_after_a_kill_the_log_holds_a_beginning_and_goes_on(tmp_path: Path, seed
         from bedplate.core.clock import SystemClock
         from bedplate.data.streams.log import Log
         from bedplate.serve.answers import AnswerLog
-        log = AnswerLog(Log(Path(sys.argv[1]), SystemClock()), "e-1/1", drain=lambda: 0, on_error=print)
+        folder = Path(sys.argv[1])
+        log = AnswerLog(Log(folder, SystemClock()), "e-1/1", drain=lambda: 0, on_error=print, tally=folder / "tally")
         for number in range(100000):
             log.remember({"n": number})
-            print(log.health()["written"], flush=True)
+            print(number + 1, log.health()["written"], flush=True)
             time.sleep(0.0005)
     """)
     with subprocess.Popen([sys.executable, "-c", script, os.fspath(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        written = 0
-        while written <= 150 * (seed + 1):
-            written = int(process.stdout.readline())
+        said = (0, 0)
+        while said[1] <= 150 * (seed + 1):
+            said = _numbers(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
-        written = max([written, *(int(line) for line in process.stdout if line.endswith("\n"))])
+        said = max([said, *(_numbers(line) for line in process.stdout if line.endswith("\n"))])
     stored = _values(Log(tmp_path, SystemClock()))
     assert stored == list(range(len(stored)))
-    assert len(stored) >= written
-    log = AnswerLog(Log(tmp_path, SystemClock()), "e-1/1", drain=lambda: 0, on_error=print)
+    assert len(stored) >= said[1]
+    tally = tmp_path / "tally"
+    log = AnswerLog(Log(tmp_path, SystemClock()), "e-1/1", drain=lambda: 0, on_error=print, tally=tally)
+    assert said[0] <= len(stored) + log.missed <= said[0] + 1, "all that was taken is stored, or counted as lost"
+    assert log.health()["lost"] == log.missed == lost_answers(tally)
     log.remember({"n": len(stored)})
     assert log.close()
     assert _values(Log(tmp_path, SystemClock())) == list(range(len(stored) + 1))

@@ -146,6 +146,27 @@ def test_health_and_description(client: httpx.Client, replica: Replica) -> None:
     assert client.post("/predict", json=description["example"]).status_code == 200
 
 
+def test_metrics_count_what_was_posted_and_how_it_ended(client: httpx.Client, replica: Replica) -> None:
+    def told() -> dict[str, float]:
+        answer = client.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
+        return {name.replace(own, ""): float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    model = client.get("/health").json()["model"]
+    own = f'endpoint="{client.get("/").json()["endpoint"]}",model="{model}"'
+    before = told()
+    client.post("/predict", json=ASKED)
+    client.post("/predict", json={"nothing": 1})
+    client.get("/health")
+    after = told()
+    side = '{,side="own"}'
+    assert after[f"bedplate_endpoint_requests_total{side}"] == before[f"bedplate_endpoint_requests_total{side}"] + 2
+    assert after[f"bedplate_endpoint_latency_seconds_count{side}"] == before[f"bedplate_endpoint_latency_seconds_count{side}"] + 2
+    assert after[f"bedplate_endpoint_errors_total{side}"] == before[f"bedplate_endpoint_errors_total{side}"]
+    assert (after["bedplate_endpoint_requests_in_flight{}"], after["bedplate_endpoint_replicas{}"]) == (0, 1)
+
+
 def refusal(answer: httpx.Response) -> tuple[int, dict[str, Any]]:
     body = answer.json()
     assert list(body) == ["error"]

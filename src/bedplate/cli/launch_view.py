@@ -6,9 +6,10 @@ Does not know: how a launch is driven.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -152,12 +153,16 @@ def _next(workspace: Workspace, launch: LaunchRecord, runs: list[RunRecord], aga
     return [f"\nnext: bedplate lineage {made}", "      bedplate runs"] if made else []
 
 
-def finish(workspace: Workspace, launch: LaunchRecord, again: str, as_json: bool) -> int:
-    """Print the summary, where `again` is the command that asked for this launch; returns the exit code: 0 done, 1 failed, 130 stopped."""
+def finish(workspace: Workspace, launch: LaunchRecord, again: str, as_json: bool, beside: Mapping[str, Any] | None = None) -> int:
+    """Print the summary, where `again` is the command that asked for this launch and `beside` what its JSON holds besides.
+
+    Returns the exit code: 0 done, 1 failed, 130 stopped.
+    """
     runs = [run.to_json() for run in workspace.records.runs.values() if run.launch == launch.id]
     if as_json:
         serving = {run.step: run.port for run in workspace.records.live() if run.status == "ready"}
-        show({"launch": launch.id, "status": launch.status, "message": launch.message, "runs": runs, "serving": serving}, "", as_json=True)
+        told = {"launch": launch.id, "status": launch.status, "message": launch.message, "runs": runs, "serving": serving}
+        show({**(beside or {}), **told}, "", as_json=True)
     else:
         typer.echo(summary(workspace, launch, again))
     return {"done": 0, "failed": 1, "stopped": 130}[launch.status]

@@ -34,8 +34,9 @@ def rollback(
         endpoints = [name for name, each in workspace.project.spec.endpoints.items() if each.model.partition("@")[0] == model]
         running = [name for name in endpoints if serving(workspace, name)]
         told = {"version": version.ref, "from": left.ref, "alias": alias, "endpoints": running}
-        show(told, f"{model}@{alias} is {version.ref} again (it was {left.ref})", as_json)
+        if not (as_json and running):
+            show(told, f"{model}@{alias} is {version.ref} again (it was {left.ref})", as_json)
         if not running:
             return 0
         launch = request_launch(workspace, "up", tuple(running), why=f"rollback of {model}: {reason}")
-        return finish(workspace, follow(workspace, launch, as_json), f"bedplate up {' '.join(running)}", as_json)
+        return finish(workspace, follow(workspace, launch, as_json), f"bedplate up {' '.join(running)}", as_json, told)

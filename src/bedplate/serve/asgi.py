@@ -12,11 +12,13 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bedplate.core.errors import BedplateError
+from bedplate.serve.metrics import Meter
 
 MAX_BODY_BYTES = 1 << 20
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -49,7 +51,7 @@ class Gone(Exception):
 class Call:
     """One request. `caller` is the name of the key that it came with, set by the guard."""
 
-    __slots__ = ("_receive", "_send", "_sent", "caller", "headers", "method", "path")
+    __slots__ = ("_receive", "_send", "caller", "headers", "method", "path", "status")
 
     def __init__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """What ASGI calls an application with."""
@@ -59,7 +61,7 @@ class Call:
         self.caller = ANYBODY
         self._receive = receive
         self._send = send
-        self._sent = False
+        self.status = 0  # of the answer; 0 before one was begun
 
     def header(self, name: bytes) -> str:
         """The value of a header by its name in lower case; empty when it was not sent."""
@@ -90,7 +92,7 @@ class Call:
 
     async def reply(self, status: int, body: bytes, content_type: bytes = _JSON, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         """Answer at once."""
-        self._sent = True
+        self.status = status
         told = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *headers]
         await self._send({"type": "http.response.start", "status": status, "headers": told})
         await self._send({"type": "http.response.body", "body": body})
@@ -101,7 +103,7 @@ class Call:
 
     async def begin(self, content_type: bytes) -> None:
         """Begin an answer that comes in pieces."""
-        self._sent = True
+        self.status = 200
         headers = [(b"content-type", content_type), (b"cache-control", b"no-store")]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
@@ -117,7 +119,7 @@ class Call:
     @property
     def begun(self) -> bool:
         """Whether an answer was begun."""
-        return self._sent
+        return self.status != 0
 
 
 Handler = Callable[[Call], Awaitable[None]]
@@ -143,17 +145,32 @@ class Route:
 class Application:
     """The ASGI application of a table of routes."""
 
-    def __init__(self, routes: Sequence[Route], guards: Sequence[Guard], errors: Mapping[str, Errors] | None = None) -> None:
-        """`errors` maps a prefix of paths to the form of errors there, for paths that are no route."""
+    def __init__(
+        self, routes: Sequence[Route], guards: Sequence[Guard], errors: Mapping[str, Errors] | None = None, meter: Meter | None = None
+    ) -> None:
+        """`errors` maps a prefix of paths to the form of errors there, for paths that are no route. `meter` is told of what was posted."""
         self._routes = {route.path: route for route in routes}
         self._guards = tuple(guards)
         self._errors = dict(errors or {})
+        self._meter = meter or Meter()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
         call = Call(scope, receive, send)
+        if call.method != "POST":
+            await self._answer(call)
+            return
+        begun_s = time.perf_counter()
+        self._meter.in_flight += 1
+        try:
+            await self._answer(call)
+        finally:
+            self._meter.in_flight -= 1
+            self._meter.add(call.status or 500, time.time(), time.perf_counter() - begun_s)
+
+    async def _answer(self, call: Call) -> None:
         route = self._routes.get(call.path)
         try:
             for guard in self._guards:

@@ -3,6 +3,7 @@
     POST /predict       {field: value}                 -> {"id", "prediction", "model"}
                         {"instances": [{…}, …]}        -> {"ids": […], "predictions": […], "model"}     (KServe's V1 form)
     GET  /health        200 with the model's reference, what waits, and what became of the answers
+    GET  /metrics       what was counted, as Prometheus reads it
     GET  /              what can be asked, with an example
     GET  /openapi.json  the same as OpenAPI 3.1; GET /docs is a page of it
     /v2/…               the Open Inference Protocol (`open_inference`)
@@ -27,6 +28,7 @@ from bedplate.core.errors import DataError, NotFound
 from bedplate.serve.asgi import Application, Call, Gone, Guard, Refused, Route, loopback_only
 from bedplate.serve.batching import Batcher, Full, Late, Left, Limits
 from bedplate.serve.fields import Field, Fields, plain, shown
+from bedplate.serve.metrics import TEXT, Meter, answered, numbers
 from bedplate.serve.open_inference import described as inference_description
 from bedplate.serve.open_inference import inference_error, inference_routes
 from bedplate.serve.openapi import document, page
@@ -91,6 +93,7 @@ def app(
         "example": dict(endpoint.example),
     }
     model, _, version = endpoint.model.partition("@")
+    meter = Meter()
 
     async def root(call: Call) -> None:
         await call.reply_json(description)
@@ -98,6 +101,9 @@ def app(
     async def healthy(call: Call) -> None:
         told = {"status": "ready", "model": endpoint.model, "waiting": gateway.waiting, "answers": dict(health())}
         await call.reply_json(told)
+
+    async def metrics(call: Call) -> None:
+        await call.reply(200, _exposition(endpoint, meter, gateway.waiting, health()).encode(), TEXT)
 
     async def specification(call: Call) -> None:
         await call.reply_json(document(endpoint.name, endpoint.model, endpoint.fields, endpoint.example, routes))
@@ -110,12 +116,29 @@ def app(
     routes = [
         Route("/", {"GET": root}, "what can be asked, with an example"),
         Route("/health", {"GET": healthy}, "whether it answers, and what became of the answers"),
+        Route("/metrics", {"GET": metrics}, "what was counted, as Prometheus reads it"),
         Route("/predict", {"POST": gateway.predict}, "one prediction, or one for each of `instances`"),
         Route("/openapi.json", {"GET": specification}, "this description"),
         Route("/docs", {"GET": documentation}, "this description as a page"),
         *inference_routes(inference_description(model, version, endpoint.fields), gateway.answer),
     ]
-    return Application(routes, [loopback_only, *([guard] if guard else [])], {"/v2": inference_error})
+    return Application(routes, [loopback_only, *([guard] if guard else [])], {"/v2": inference_error}, meter)
+
+
+def _exposition(endpoint: EndpointInfo, meter: Meter, waiting: int, answers: Mapping[str, Any]) -> str:
+    """As a router's, so that the same rules and dashboards are for endpoints with one replica and with many."""
+    labels = {"endpoint": endpoint.name, "model": endpoint.model}
+    gauges = {
+        "requests_in_flight": (meter.in_flight, "Requests under way, those that wait included."),
+        "rows_waiting": (waiting, "Rows that wait for a batch."),
+        "replicas": (1, "Replicas that answer."),
+        "replicas_wanted": (1, "Replicas that there are to be."),
+    }
+    counters = {
+        "requests_refused_total": (meter.refused, "Requests that were told to ask again later."),
+        "answers_lost_total": (answers.get("lost", 0), "Answers that were given and could not be remembered."),
+    }
+    return answered([({**labels, "side": "own"}, meter.count)]) + numbers(labels, "gauge", gauges) + numbers(labels, "counter", counters)
 
 
 class Gateway:

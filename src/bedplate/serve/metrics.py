@@ -8,12 +8,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 KEPT = 4096
 
 Labels = Mapping[str, str]
+Samples = Iterable[tuple[str, Labels, float]]
 
 
 class Latencies:
@@ -45,7 +47,54 @@ class Latencies:
         yield "_count", labels, total
 
 
-def family(name: str, kind: str, meaning: str, samples: Iterable[tuple[str, Labels, float]]) -> str:
+@dataclass
+class Count:
+    """What one side answered since the router, or the step of a rollout, began."""
+
+    requests: int = 0
+    errors: int = 0
+    latencies: Latencies = field(default_factory=Latencies)
+
+    def add(self, status: int, at_s: float, latency_s: float) -> None:
+        """One answer; errors are those that are the server's fault, but for being told to ask again later."""
+        self.requests += 1
+        self.errors += status >= 500 and status != 503
+        self.latencies.add(at_s, latency_s)
+
+
+@dataclass
+class Meter:
+    """What one process answers: what it has answered, requests that are under way, and those that were told to ask again later."""
+
+    count: Count = field(default_factory=Count)
+    in_flight: int = 0
+    refused: int = 0
+
+    def add(self, status: int, at_s: float, latency_s: float) -> None:
+        """One answer."""
+        self.refused += status == 503
+        self.count.add(status, at_s, latency_s)
+
+
+def answered(sides: Iterable[tuple[Labels, Count]]) -> str:
+    """Requests, errors and latencies of each side, as Prometheus reads them."""
+    sides = list(sides)
+    requests: Samples = [("", labels, one.requests) for labels, one in sides]
+    errors: Samples = [("", labels, one.errors) for labels, one in sides]
+    spans = [sample for labels, one in sides for sample in one.latencies.samples(labels)]
+    return (
+        family("bedplate_endpoint_requests_total", "counter", "Requests answered.", requests)
+        + family("bedplate_endpoint_errors_total", "counter", "Requests that failed.", errors)
+        + family("bedplate_endpoint_latency_seconds", "histogram", "How long replicas took to answer.", spans)
+    )
+
+
+def numbers(labels: Labels, kind: str, values: Mapping[str, tuple[float, str]]) -> str:
+    """Gauges or counters of an endpoint, each with what it means."""
+    return "".join(family(f"bedplate_endpoint_{name}", kind, meaning, [("", labels, value)]) for name, (value, meaning) in values.items())
+
+
+def family(name: str, kind: str, meaning: str, samples: Samples) -> str:
     """One metric in the text format: what it means, its type, and its samples (suffix of the name, labels, value)."""
     lines = [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"]
     lines += [f"{name}{suffix}{_shown(labels)} {value:g}" for suffix, labels, value in samples]

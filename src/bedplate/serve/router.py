@@ -14,11 +14,11 @@ import random
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from bedplate.serve.asgi import Call, Gone, Guard, Receive, Refused, Send, encoded, failed, plain_error
-from bedplate.serve.metrics import TEXT, Latencies, family
+from bedplate.serve.metrics import TEXT, Count, answered, numbers
 from bedplate.serve.upstream import Broken, Reply, Upstream
 
 HOP = frozenset(
@@ -40,21 +40,6 @@ class Backend:
     upstream: Upstream
     in_flight: int = 0
     suspect: bool = False  # it broke a connection; whoever keeps replicas says when it is well again
-
-
-@dataclass
-class Count:
-    """What one side answered since the router, or the step of a rollout, began."""
-
-    requests: int = 0
-    errors: int = 0
-    latencies: Latencies = field(default_factory=Latencies)
-
-    def add(self, status: int, at_s: float, latency_s: float) -> None:
-        """One answer; errors are those that are the server's fault, but for being told to ask again later."""
-        self.requests += 1
-        self.errors += status >= 500 and status != 503
-        self.latencies.add(at_s, latency_s)
 
 
 @dataclass(frozen=True)
@@ -86,6 +71,7 @@ class Router:
         self.unshadowed = 0
         self.replicas_wanted = 0
         self.retry_after_s = 2
+        self.answers_lost = 0
         self.asked_at_s: float | None = None
         self.total = {OWN: Count(), BEFORE: Count()}
         self.step = Count()
@@ -290,19 +276,9 @@ class Router:
         counters = {
             "requests_refused_total": (self.refused, "Requests that were told to ask again later."),
             "requests_repeated_total": (self.repeated, "Requests that were asked of another replica."),
+            "answers_lost_total": (self.answers_lost, "Answers that were given and could not be remembered."),
         }
-        text = family(
-            "bedplate_endpoint_requests_total", "counter", "Requests answered.", [("", labels, one.requests) for labels, one in sides]
-        )
-        text += family(
-            "bedplate_endpoint_errors_total", "counter", "Requests that failed.", [("", labels, one.errors) for labels, one in sides]
-        )
-        spans = [sample for labels, one in sides for sample in one.latencies.samples(labels)]
-        text += family("bedplate_endpoint_latency_seconds", "histogram", "How long replicas took to answer.", spans)
-        for kind, values in (("gauge", gauges), ("counter", counters)):
-            for name, (value, meaning) in values.items():
-                text += family(f"bedplate_endpoint_{name}", kind, meaning, [("", self._labels, value)])
-        return text
+        return answered(sides) + numbers(self._labels, "gauge", gauges) + numbers(self._labels, "counter", counters)
 
 
 def _message(scope: Mapping[str, Any], body: bytes) -> bytes:

@@ -30,7 +30,7 @@ from bedplate.flow.steps.entry import load_function
 from bedplate.flow.steps.functions import on_demand_views
 from bedplate.flow.steps.serving import bind_kept, drain, limits, port_file
 from bedplate.flow.streams import stream_of
-from bedplate.serve.answers import AnswerLog
+from bedplate.serve.answers import TALLY_FILE, AnswerLog
 from bedplate.serve.gateway import EndpointInfo, app
 from bedplate.serve.listen import bind, run
 from bedplate.serve.runtimes.function import FunctionRuntime
@@ -125,4 +125,10 @@ def _stored(record: Mapping[str, Any]) -> dict[str, Any]:
 def _answer_log(step: StepContext, place: _Place) -> AnswerLog:
     topic = answers_table(step.attempt.step)
     moved = drain(step, topic) if place.drains else lambda: 0
-    return AnswerLog(step.log(topic), place.producer, drain=moved, on_error=lambda error: _LOG.error("answers: %r", error))
+    place.out.mkdir(parents=True, exist_ok=True)
+    tally = place.out / TALLY_FILE
+    log = AnswerLog(step.log(topic), place.producer, drain=moved, on_error=lambda error: _LOG.error("answers: %r", error), tally=tally)
+    if log.missed:
+        text = f"{log.missed} answers of a process that was killed were not remembered"
+        step.journal.write("message", text=text)
+    return log

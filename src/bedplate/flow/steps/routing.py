@@ -25,13 +25,15 @@ from bedplate.flow.answers import answers_table
 from bedplate.flow.steps.context import StepContext
 from bedplate.flow.steps.handover import Doors
 from bedplate.flow.steps.serving import bind_kept, declared, drain, limits, port_file
+from bedplate.serve.answers import TALLY_FILE, lost_answers, settle
 from bedplate.serve.asgi import Guard, loopback_only
 from bedplate.serve.autoscale import Load, wanted
 from bedplate.serve.door import Door
 from bedplate.serve.listen import bind
+from bedplate.serve.metrics import Count
 from bedplate.serve.replicas import Keeper, Replica
 from bedplate.serve.rollout import Seen, Stage, advanced, begun
-from bedplate.serve.router import BEFORE, OWN, Backend, Count, Router, Share
+from bedplate.serve.router import BEFORE, OWN, Backend, Router, Share
 from bedplate.serve.upstream import Upstream
 
 TICK_S = 0.05
@@ -122,7 +124,15 @@ class Routing:
         keeping.join()
         self._keeper.close()
         self._moved()
+        self._settle()
         return 0
+
+    def _settle(self) -> None:
+        """Count the answers that replicas took with them which nobody replaced."""
+        attempt = self._step.attempt
+        stream = self._step.log(answers_table(attempt.step))
+        for tally in attempt.out.glob(f"replica-*/{TALLY_FILE}"):
+            settle(stream, f"{attempt.run}/{attempt.token}/{tally.parent.name.removeprefix('replica-')}", tally)
 
     def _keep(self) -> None:
         """The other thread."""
@@ -195,6 +205,7 @@ class Routing:
 
     def _moved(self) -> None:
         """Move answers to the table, where there are new ones."""
+        self._router.answers_lost = sum(map(lost_answers, self._step.attempt.out.glob(f"replica-*/{TALLY_FILE}")))
         told = sum(count.requests for count in self._router.total.values())
         if told == self._drained and not self._ending.is_set():
             return
