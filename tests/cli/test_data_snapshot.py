@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from cli.kit import as_json, bedplate, refused
+from cli.sales import SECOND, sell
 
 
 def test_a_snapshot_pins_tables_and_views_and_is_read_by_name(sales: Path) -> None:
@@ -28,6 +29,26 @@ def test_a_snapshot_pins_tables_and_views_and_is_read_by_name(sales: Path) -> No
     shown = bedplate(sales, "data", "diff", "snapshot:monday", "snapshot:friday").stdout
     assert shown.splitlines()[1].split() == ["sales", "sales@1", "->", "sales@2"]
     assert as_json(sales, "data", "rollback", "sales@snapshot:monday", "--reason", "z")["version"] == "sales@1"
+
+
+def test_a_plan_and_a_run_at_a_snapshot_read_what_it_pins(sales: Path) -> None:
+    bedplate(sales, "data", "snapshot", "monday")
+    sell(sales, (*SECOND, (9, 90.0)))
+    today = {step["step"]["name"]: step["verdict"] for step in as_json(sales, "plan", "totals")["steps"]}
+    assert today == {"sales": "run", "totals": "waits"}
+    planned = bedplate(sales, "plan", "totals", "--at", "monday").stdout
+    assert "sales@2 is pinned by the snapshot monday" in planned
+    assert "0 to run, 0 wait for them, 2 up to date" in planned
+    declared = (sales / "bedplate.yaml").read_text()
+    (sales / "bedplate.yaml").write_text(declared.replace("[1d]", "[2d]"))
+    (run,) = as_json(sales, "run", "totals", "--at", "monday")["runs"]
+    assert run["outputs"] == ["totals@3"]
+    assert "sales@2" in bedplate(sales, "lineage", "totals@3").stdout
+    assert "sales@3" not in bedplate(sales, "data", "history", "sales").stdout, "nothing was ingested"
+    assert as_json(sales, "plan", "totals")["steps"][0]["verdict"] == "run", "the project itself is where it was"
+    for command in ("plan", "run"):
+        told = refused(sales, command, "totals", "--at", "mondy")
+        assert "no such snapshot (got 'mondy'). Fix: did you mean 'monday'" in told
 
 
 def test_what_is_not_there_is_named(sales: Path) -> None:

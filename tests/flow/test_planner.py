@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bedplate.core.errors import BedplateError, NotFound, SpecError
-from bedplate.flow.planner import check_run_targets, plan, steps_for
+from bedplate.core.event import Draft
+from bedplate.flow.planner import check_run_targets, plan, steps_at, steps_for
 from bedplate.flow.workspace import open_workspace
 from flow.world import SHOP, World
 
@@ -73,3 +74,19 @@ def test_run_moves_no_alias_and_no_endpoint(world: World, target: str) -> None:
 
 def test_run_makes_data_features_and_jobs(world: World) -> None:
     check_run_targets(world.workspace.project.spec, ["make", "rows", "sums", "fit.inputs", "fit"])
+
+
+def test_at_a_snapshot_what_only_made_its_tables_is_left_out(world: World) -> None:
+    world.drive("up")
+    pinned = {"pinned": {"rows": {"version": "rows@1"}}, "stale": [], "digest": "", "by": "", "reason": ""}
+    world.workspace.ledger.append([Draft("snapshot.taken", "monday", pinned)])
+    world.workspace.refresh()
+    names = [step.name for step in steps_for(world.workspace.project.spec, ["fit"])]
+    assert names[:2] == ["make", "rows"], "a job writes what is ingested"
+    at_monday = steps_at(world.workspace, ["fit"], "monday")
+    assert [step.name for step in at_monday] == names[1:]
+    assert at_monday[0].needs == at_monday[0].sources == ()
+    assert [step.name for step in steps_at(world.workspace, [], "monday")] == [
+        step.name for step in steps_for(world.workspace.project.spec, [])
+    ], "without a target everything declared is meant"
+    assert steps_at(world.workspace, ["fit"]) == steps_for(world.workspace.project.spec, ["fit"])

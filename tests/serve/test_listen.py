@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from bedplate.core.errors import BedplateError, Busy
 from bedplate.serve import listen
-from bedplate.serve.listen import LOOPBACK, Listener, bind
+from bedplate.serve.listen import LOOPBACK, Listener, bind, prefer_newest, taken
 from serve.replica import serving
 
 REPLICA = textwrap.dedent("""
@@ -218,3 +218,50 @@ def wait_refused(port: int) -> None:
             return
         pause.wait(0.01)
     raise AssertionError("the port still takes connections")
+
+
+@contextmanager
+def listening(port: int = 0) -> Iterator[socket.socket]:
+    with bind(port) as sock:
+        sock.listen(200)
+        yield sock
+
+
+def connect(port: int, count: int) -> list[socket.socket]:
+    return [socket.create_connection((LOOPBACK, port), timeout=10) for _ in range(count)]
+
+
+def close(connections: list[socket.socket]) -> int:
+    for connection in connections:
+        connection.close()
+    return len(connections)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a program choose among the sockets of a port")
+def test_all_new_connections_go_to_the_newer_socket_and_the_older_one_loses_none() -> None:
+    with listening() as old:
+        port = old.getsockname()[1]
+        before = connect(port, 30)
+        with listening(port) as new:
+            prefer_newest(old)
+            after = connect(port, 30)
+            assert close(taken(old)) == 30, "those that waited when the newer one came"
+            assert old.fileno() == -1, "it is closed after the last"
+            alone = connect(port, 30)
+            with listening(port) as newest:
+                prefer_newest(new)
+                last = connect(port, 30)
+                assert close(taken(new)) == 60
+                assert close(taken(newest)) == 30
+        close([*before, *after, *alone, *last])
+
+
+def test_who_connected_and_has_not_asked_when_a_listener_is_told_to_stop_is_answered(tmp_path: Path) -> None:
+    with replica("a", tmp_path) as served:
+        early = [socket.create_connection((LOOPBACK, served.port), timeout=10) for _ in range(5)]
+        served.process.send_signal(signal.SIGTERM)
+        for connection in early:
+            with connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+        assert served.process.wait(30) == 0

@@ -6,7 +6,7 @@ Does not know: how a plan is made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,14 +44,20 @@ HELPS = {
 }
 
 
-@taking(Question, HELPS, optional=True)
+@dataclass(frozen=True)
+class Asked(Question):
+    """A question of either kind; `at` is for that of a project."""
+
+    at: str = ""
+
+
+@taking(Asked, {**HELPS, "at": "a snapshot of `data snapshot`: every table that it pins as it was then"}, optional=True)
 def plan(
     targets: Annotated[list[str] | None, typer.Argument(help="datasets, features, jobs, models or endpoints; none: all")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="a parameter, as NAME=VALUE")] = None,
     force: Annotated[list[str] | None, typer.Option("--force", help="a step to run though it is up to date")] = None,
     without: Annotated[list[str] | None, typer.Option(help="what a rule of `policies` costs: the same without it, as residency")] = None,
     on: Annotated[str, typer.Option(help="the pool of pools.yaml in which jobs would run")] = "",
-    at: Annotated[str, typer.Option(help="a snapshot of `data snapshot`: every table that it pins as it was then")] = "",
     project: ProjectFolder = Path(),
     as_json: AsJson = False,
     **asked: Any,
@@ -66,11 +72,11 @@ def plan(
     if asked["model"] or asked["hardware"]:
         if not (asked["model"] and asked["hardware"]):
             raise typer.BadParameter("--model and --hardware go together")
-        report = answer(Question(**asked))
+        report = answer(Asked(**asked))
         show(report.to_json(), report.text(), as_json)
         return
     with open_workspace(project, parse_pairs(overrides or [], "--set")) as workspace:
-        planned = make_plan(workspace, targets or [], force or [], on, at)
+        planned = make_plan(workspace, targets or [], force or [], on, asked["at"])
         values, text = planned.to_json(), planned.text()
         if is_ruled(workspace):
             offered, below = _offered(workspace, planned, without or [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,26 @@ def test_an_object_is_placed_as_asked(tmp_path: Path, cache: Objects) -> None:
     assert (tmp_path / "hard").samefile(cache.path(ONE))
     assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o755
     assert stat.S_IMODE(cache.path(ONE).stat().st_mode) == 0o444
+
+
+def test_a_copy_is_made_where_there_was_no_folder_yet_and_is_verified(tmp_path: Path, cache: Objects) -> None:
+    write(tmp_path, {"one": b"one", "large": bytes(3 << 20), "other": b"another"})
+    large = md5_of(bytes(3 << 20))
+    assert cache.put_copy(ONE, str(tmp_path / "one")) == 3
+    assert cache.put_copy(ONE, str(tmp_path / "one")) == 3, "again changes nothing"
+    assert cache.put_copy(large, str(tmp_path / "large")) == 3 << 20
+    assert Path(cache.name(large)).read_bytes() == bytes(3 << 20)
+    assert stat.S_IMODE(cache.path(ONE).stat().st_mode) == 0o444
+    with pytest.raises(DataError, match="damaged"):
+        cache.put_copy(md5_of(b"what it should be"), str(tmp_path / "other"))
+    assert cache.present([ONE, large, md5_of(b"what it should be")]) == {ONE, large}
+    assert not any((cache.folder.parent / "arriving").iterdir()), "nothing half is left"
+
+
+def test_many_may_store_one_object_at_once(cache: Objects) -> None:
+    others = [Objects(cache.folder) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda each: each.put_bytes(ONE, b"one"), others * 20):
+            pass
+    assert cache.path(ONE).read_bytes() == b"one"
+    assert not any((cache.folder.parent / "arriving").iterdir())

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import get_ident
 
 from bedplate.core.errors import DataError
 from bedplate.data.trees.link import READ_ONLY, linked
@@ -41,7 +42,7 @@ class Objects:
 
     @cached_property
     def _own(self) -> str:
-        """What tells this process's arriving files from those of others; within a process no object arrives twice at once."""
+        """What tells arriving files from those of other processes; asking the kernel for each takes as long as writing it."""
         return os.urandom(8).hex()
 
     def path(self, md5: str) -> Path:
@@ -109,7 +110,7 @@ class Objects:
             raise
 
     def _free(self, md5: str) -> str:
-        return f"{self._arriving}/{md5}.{self._own}"
+        return f"{self._arriving}/{md5}.{self._own}.{get_ident()}"
 
     def _arrived(self, name: str, md5: str) -> None:
         try:
