@@ -31,7 +31,7 @@ soak: .venv/.ready-test
 	$(BIN)/python tests/data/test_agreement.py 0 10000
 	$(BIN)/python tests/policy/test_residency.py 0 10000
 	$(BIN)/python -m pytest tests/cli/test_tamper.py --edits 1000 -s --timeout 3600
-	$(BIN)/python -m pytest tests/flow/test_schedules.py --schedules 1000 --timeout 3600
+	$(BIN)/python -m pytest tests/flow/test_schedules.py tests/cluster/queue/test_schedule.py --schedules 1000 --timeout 3600
 	$(BIN)/python tests/models/foreign/peers.py
 	$(BIN)/python tests/models/tracking/peers.py
 	$(BIN)/python tests/models/tracking/yardstick.py

@@ -31,6 +31,7 @@ BENCHES = (
     "spot",
     "packing",
     "pollux",
+    "queue",
     "doctor",
     "feed",
     "planner",
