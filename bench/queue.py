@@ -6,7 +6,7 @@ import random
 import resource
 from typing import Final
 
-from bedplate.cluster.queue import Job, Place, Project, Running, State, scheduled
+from bedplate.cluster.queue import Job, Pass, Place, Project, Running, State, explained, scheduled
 from bench.table import Row, median_s
 
 NODES, PER_NODE, JOBS, PROJECTS = 10_000, 8, 100_000, 20
@@ -22,6 +22,10 @@ def rows() -> list[Row]:
         state = _state(full=full)
         pass_s, spread = median_s(lambda state=state: scheduled(state, NOW_S), REPEATS)
         found.append(Row(f"queue: one pass, 10,000 nodes ({name}), 100,000 jobs wait", pass_s, "s", spread, limit=1.0))
+        made = Pass(state, NOW_S)
+        waiting = [each.job for each in made.decisions if each.verdict.kind == "wait"][:: JOBS // 50]
+        took = [median_s(lambda each=each, state=state, made=made: explained(state, made, each), 1)[0] for each in waiting]
+        found.append(Row(f"queue: why a job waits, the slowest of {len(took)} ({name})", max(took), "s", limit=0.05))
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     return [*found, Row("queue: peak memory of both", peak_gb, "GB", limit=2.0)]
 

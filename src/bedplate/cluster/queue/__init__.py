@@ -4,7 +4,25 @@ Does not know: files, runs, or how a job is started and stopped; whoever calls i
 """
 
 from bedplate.cluster.queue.decision import Decision, Facts, Place, Verdict, Victim, replayed
-from bedplate.cluster.queue.schedule import scheduled
+from bedplate.cluster.queue.schedule import Pass, scheduled
 from bedplate.cluster.queue.state import Job, Project, Running, State
+from bedplate.cluster.queue.waiting import Change, Holder, Waiting, explained
 
-__all__ = ["Decision", "Facts", "Job", "Place", "Project", "Running", "State", "Verdict", "Victim", "replayed", "scheduled"]
+__all__ = [
+    "Change",
+    "Decision",
+    "Facts",
+    "Holder",
+    "Job",
+    "Pass",
+    "Place",
+    "Project",
+    "Running",
+    "State",
+    "Verdict",
+    "Victim",
+    "Waiting",
+    "explained",
+    "replayed",
+    "scheduled",
+]

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from copy import copy
 from dataclasses import replace
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
 
 from bedplate.cluster.queue.decision import Decision, Facts, Place, Victim, replayed
 from bedplate.cluster.queue.room import Room
-from bedplate.cluster.queue.state import UNKNOWN_S, WHOLE, Job, Running, State
+from bedplate.cluster.queue.state import UNKNOWN_S, WHOLE, Job, Project, Running, State
 
 AGING_S: Final = 6 * 3600.0  # each such wait counts as one priority more
 PRESSING_S: Final = 3600.0  # a deadline presses when less than this is left to begin in
@@ -29,8 +31,7 @@ MOST_TRIED: Final = 8  # jobs in one pass for which victims are looked for; the 
 
 def scheduled(state: State, now_s: float) -> list[Decision]:
     """A decision for each job that waits, in the order in which they were considered."""
-    one = _Pass(state, now_s)
-    return [one.decide(job) for job in _ordered(state, now_s)]
+    return Pass(state, now_s).decisions
 
 
 def level(job: Job, now_s: float) -> int:
@@ -49,10 +50,14 @@ def _ordered(state: State, now_s: float) -> list[Job]:
     return [jobs[each] for each in np.lexsort((submitted, share, -levels)).tolist()]
 
 
-class _Pass:
-    """What is free and held as the pass goes on; free only shrinks, so what did not fit once is not tried again."""
+class Pass:
+    """What is free and held as the pass goes on; free only shrinks, so what did not fit once is not tried again.
+
+    `decisions` are those of `scheduled`; `would` asks, after them, about one job more.
+    """
 
     def __init__(self, state: State, now_s: float) -> None:
+        """Make all decisions."""
         self._now_s = now_s
         self._projects = {project.name: project for project in state.projects}
         self._running = {each.job.name: each for each in state.running}
@@ -66,6 +71,7 @@ class _Pass:
             self._lowest[each.job.project] = min(each.job.priority, self._lowest.get(each.job.project, each.job.priority))
         self._clear = self._room  # without what is reserved
         self._head: tuple[str, float] | None = None
+        self._head_job: Job
         self._quota: dict[str, tuple[str, float]] = {}
         self._ends: list[tuple[float, str, int, tuple[Place, ...], int]] = [
             (each.ends_s(now_s), each.job.project, each.job.asked_milli, each.places, each.job.milli) for each in state.running
@@ -76,8 +82,39 @@ class _Pass:
         self._reserved: set[tuple[int, int]] = set()
         self._slots: dict[int, int] = {}
         self._nodes = state.nodes
+        self.jobs = _ordered(state, now_s)
+        self.decisions = [self._decide(job) for job in self.jobs]
+        waits = [job.asked_milli if _may_run_later(each) else 0 for job, each in zip(self.jobs, self.decisions, strict=True)]
+        self.ahead_milli = list(accumulate(waits))  # of the jobs that wait up to each, itself included
+        self.numbers = {job.name: number for number, job in enumerate(self.jobs)}
 
-    def decide(self, job: Job) -> Decision:
+    def would_fit(self, job: Job, project: Project) -> bool:
+        """Whether a job that were like this, in a project like this, would start as things are after the pass, and stop nobody."""
+        return self._asked(job, project, MOST_TRIED).verdict.kind == "start"
+
+    def would_stop(self, job: Job) -> tuple[str, ...]:
+        """Who would be stopped for a job that were like this; nobody where it would not start, or needs no such thing."""
+        return self._asked(job, self._projects[job.project], 0).verdict.victims
+
+    @property
+    def held_milli(self) -> int:
+        """What runs, with what was started."""
+        return sum(self._held.values())
+
+    def lowest(self, project: str) -> int | None:
+        """The least priority among its running jobs."""
+        return self._lowest.get(project)
+
+    def _asked(self, job: Job, project: Project, tried: int) -> Decision:
+        other = copy(self)
+        other._tried, other._full = tried, set()
+        other._projects = {**self._projects, job.project: project}
+        if self._head is not None and self._head[0] == job.name:
+            other._head, other._clear, other._reserved = None, self._room, set()
+        other._quota = {name: quota for name, quota in self._quota.items() if quota[0] != job.name}
+        return replayed(job.name, other._facts_now(job))
+
+    def _decide(self, job: Job) -> Decision:
         """Gather the facts, decide by them, and take what was decided."""
         key = (job.project, job.workers, job.milli, job.priority)
         if (job.workers, job.milli) in self._full and key in self._alike:
@@ -91,6 +128,7 @@ class _Pass:
         elif kind == "reserve":
             assert decision.verdict.at_s is not None
             self._head = (job.name, decision.verdict.at_s)
+            self._head_job = job
             self._clear = self._room.copy()
             self._clear.take(decision.verdict.places, job.milli)
             self._reserved = _devices(decision.verdict.places)
@@ -101,6 +139,14 @@ class _Pass:
         return decision
 
     def _facts(self, job: Job) -> Facts:
+        facts = self._facts_now(job)
+        if self._head or facts.places or facts.freed or replayed(job.name, facts).verdict.reason != "devices":
+            return facts
+        later, later_s = self._later(job)
+        return replace(facts, later=later, later_s=later_s)
+
+    def _facts_now(self, job: Job) -> Facts:
+        """Without when it gets places, if it gets none now."""
         project = self._projects[job.project]
         held, asked = self._held[job.project], job.asked_milli
         quota_head, quota_s = self._quota.get(job.project, ("", None))
@@ -115,11 +161,7 @@ class _Pass:
             facts = self._placed(job, facts)
             if replayed(job.name, facts).verdict.kind == "start":
                 return facts
-        facts = self._freed(job, facts)
-        if facts.freed or head or held + asked > project.ceiling_milli:
-            return facts
-        later, later_s = self._later(job)
-        return replace(facts, later=later, later_s=later_s)
+        return self._freed(job, facts)
 
     def _most_milli(self, milli: int) -> int:
         """What workers of this size could hold of an empty cluster."""
@@ -141,7 +183,12 @@ class _Pass:
             return replace(facts, places=places)
         outside = self._clear.place(job.workers, job.milli)
         self._clear.give(outside, job.milli)
-        return replace(facts, places=outside or places, clear=bool(outside))
+        return replace(facts, places=outside or places, clear=bool(outside) and not self._fills_ceiling(job, facts))
+
+    def _fills_ceiling(self, job: Job, facts: Facts) -> bool:
+        """Whether the head, of the same project, could come to its ceiling by this job."""
+        head = self._head_job
+        return head.project == job.project and facts.held_milli + facts.milli + head.asked_milli > facts.ceiling_milli
 
     def _start(self, job: Job, places: tuple[Place, ...]) -> None:
         self._room.take(places, job.milli)
@@ -241,6 +288,10 @@ class _Pass:
         found = room.place(job.workers, job.milli)
         room.give(found, job.milli)
         return found
+
+
+def _may_run_later(decision: Decision) -> bool:
+    return decision.verdict.kind in ("wait", "reserve") and decision.verdict.reason != "impossible"
 
 
 def _devices(places: tuple[Place, ...]) -> set[tuple[int, int]]:
