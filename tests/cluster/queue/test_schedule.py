@@ -104,6 +104,26 @@ def test_ceilings_hold_and_who_waits_for_one_is_not_overtaken() -> None:
     }  # fmt: skip
 
 
+def test_a_later_job_of_its_project_does_not_fill_the_ceiling_of_the_head() -> None:
+    held = running("r", "b", (0, 0), (0, 1), (0, 2), length_s=1000.0)
+    projects = (Project("a", 0, 4000), Project("b", 4000, 8000))
+    jobs = (
+        Job("head", "a", 0, milli=3000),
+        Job("long", "a", 1, workers=2, length_s=5000.0),
+        Job("short", "a", 2, length_s=500.0),
+        Job("small", "a", 3, length_s=5000.0),
+        Job("other", "b", 4, length_s=5000.0),
+    )
+    state = State((3, 4), projects, jobs, (held, running("s", "b", (1, 0), length_s=9000.0), running("t", "b", (1, 3), length_s=9000.0)))
+    assert said(state) == {
+        "other": "start",
+        "head": "reserve",
+        "long": "reservation",
+        "short": "start",
+        "small": "reservation",
+    }
+
+
 def test_parts_of_a_device_share_it_and_leave_whole_ones_free() -> None:
     jobs = tuple(Job(f"part{each}", "a", each, milli=500) for each in range(2))
     found = decided(State((2,), ONE, (*jobs, Job("whole", "a", 3))))

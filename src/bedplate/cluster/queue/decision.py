@@ -31,8 +31,8 @@ class Facts:
     """All that a decision rests on. Devices are in thousandths (`milli`), times in seconds; None where something does not exist.
 
     `places` are free now for the whole gang; `clear` says that they lie outside what is reserved for `head` from `head_s` on, and leave
-    it room below its project's ceiling. `quota_s` is
-    when the project has room for `quota_head`, which waits for its ceiling. `freed` are the places once `victims` are stopped.
+    it room below its project's ceiling. `quota_s` is when the project has room for `quota_head`, which waits for its ceiling. `freed` are
+    the places once `victims` are stopped.
     `later` and `later_s` are the places that a job without any gets first by the present estimates, where it may reserve them.
     """
 
