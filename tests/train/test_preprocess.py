@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bedplate.core.errors import DataError
@@ -188,6 +188,8 @@ def test_what_is_no_text_is_refused(value: object) -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50))
+@example([699051.2605553998] * 3)
+@example([0.1] * 7)
 def test_a_scaled_train_split_has_no_mean_and_a_deviation_of_one(values: list[float]) -> None:
     feed = feed_of({"x": values, "y": [0.0] * len(values)})
     fitted = fit(feed)
@@ -195,6 +197,14 @@ def test_a_scaled_train_split_has_no_mean_and_a_deviation_of_one(values: list[fl
     assert abs(scaled.mean()) < 1e-3
     assert scaled.std() == pytest.approx(1.0) or len(set(values)) == 1 or np.std(values) < 1e-6
     assert not fitted.numeric[0].indicator
+
+
+def test_a_column_of_equal_values_is_shifted_and_not_blown_up() -> None:
+    fitted = fit(feed_of({"x": [699051.2605553998] * 3, "y": [0.0] * 3}))
+    assert fitted.numeric[0].std == 1.0
+    assert fitted.encode_rows([{"x": 699051.2605553998}, {"x": 699052.2605553998}])["numeric"].ravel().tolist() == pytest.approx(
+        [0, 1], abs=1e-6
+    )
 
 
 def test_a_vocabulary_has_each_string_once_sorted_by_code_point() -> None:

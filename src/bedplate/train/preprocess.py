@@ -21,6 +21,7 @@ from bedplate.core.loading import Entry, load
 from bedplate.core.protocols import Feed
 
 CUT_SIGMAS = 8.0
+ROUNDING = 1e-12  # of the largest value: less spread than this is none
 SAMPLES: Mapping[str, Entry] = {
     "tokens": Entry("bedplate.train.text:TextPreprocessing", "a tokenizer", extra="text"),
     "images": Entry("bedplate.train.images:ImagePreprocessing", "a size and classes", extra="images"),
@@ -241,7 +242,8 @@ def _fit_scale(name: str, values: npt.NDArray[Any]) -> Scale:
     if not np.isfinite([mean, std]).all():
         largest = float(np.abs(finite).max())
         raise DataError(f"values of column {name!r} are too large to be scaled", value=largest, fix="derive a column in a larger unit")
-    return Scale(name, mean, std or 1.0, indicator=len(finite) < len(values))
+    constant = std <= ROUNDING * np.abs(finite).max(initial=0.0)  # what is left of equal values when their mean was rounded
+    return Scale(name, mean, 1.0 if constant else std, indicator=len(finite) < len(values))
 
 
 def _fit_vocabulary(name: str, codes: npt.NDArray[Any], strings: Sequence[str]) -> Vocabulary:
